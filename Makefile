@@ -1,0 +1,73 @@
+# Everything a person does here, one word each. `make help` lists the words.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+PYTHON ?= python3
+ONCE ?=
+DEMO_FOLDER ?= .demo
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Without bytecode every Airflow task compiles Airflow again: 4-7 s a task instead of 0.3-0.8 s.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONUNBUFFERED := 1
+# Everything the demo and the tests talk to is on loopback, also where PyPI is reached through a proxy.
+export no_proxy := 127.0.0.1,localhost,$(no_proxy)
+export NO_PROXY := $(no_proxy)
+
+.PHONY: help demo demo-clean test check docs bench format requirements clean
+
+help:  ## list these words
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.installed  ## see the whole job on this machine; ONCE=1 ends when it is done
+	@$(BIN)/trailer-ml demo --folder $(DEMO_FOLDER) $(if $(ONCE),--once)
+
+demo-clean:  ## forget what the demo made
+	@rm -rf $(DEMO_FOLDER)
+
+test: $(VENV)/.installed  ## run every test
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.installed  ## format, lint, types, layers, docs
+	@$(BIN)/ruff format --check --quiet . || { echo "fix: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 4
+	@$(BIN)/python docs/generate.py --check
+
+docs: $(VENV)/.installed  ## write the generated pages of docs/ and the README's tree
+	@$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.installed  ## repeat the figures of docs/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
+format: $(VENV)/.installed  ## format the code
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet . || true
+
+requirements: $(VENV)/.installed  ## compile requirements*.txt from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --extra dev -c requirements.txt \
+		pyproject.toml -o requirements-dev.txt
+
+clean: demo-clean  ## forget the environment too
+	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache
+
+# The stamp is written last, so an installation that was interrupted is taken up again.
+$(VENV)/.installed: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+		echo "Trailer ML needs Python 3.11 to 3.13; fix: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || { \
+		echo "Annoy is compiled and no C++ compiler is here; fix: sudo apt-get install g++ (or your system's way)"; exit 1; }
+	@$(PYTHON) -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || { \
+		echo "Annoy is compiled and Python.h is not here; fix: sudo apt-get install python3-dev (or your system's way)"; exit 1; }
+	@echo "installing into $(VENV) (once) ..."
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "Python's venv is not whole here; fix: sudo apt-get install python3-venv (or your system's way)"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@

@@ -1,0 +1,81 @@
+"""### The index: from shards and a model to what answers questions.
+
+**Does:** plans which shards the champion has not embedded yet → embeds them (mapped, many shards a task:
+TensorFlow's import costs more than they do) → builds an Annoy index aside → verifies it against exact search →
+publishes it by conditional swap, or keeps the old one and says why.
+
+**Runs:** every night, and when new shards or another champion are announced.
+
+**In:** `shards/`, `models/champion.json`. **Out:** `embeddings/<model>/`, `index/<version>/`, `index/current.json`.
+
+**Safe to run twice:** yes. Nothing new: nothing is written. Until there is a champion the run is skipped, and says
+so.
+"""
+
+from typing import Any
+
+from airflow.sdk import AssetOrTimeSchedule, TriggerRule, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from trailer_airflow.assets import MODEL, SHARDS
+from trailer_airflow.defaults import DEFAULT_ARGS, from_now_on
+from trailer_airflow.settings import open_stage
+from trailer_ml.records import EmbedChunk
+
+
+@dag(
+    schedule=AssetOrTimeSchedule(timetable=from_now_on("0 3 * * *"), assets=SHARDS | MODEL),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["trailers"],
+    doc_md=__doc__,
+)
+def trailers_index() -> None:
+    @task
+    def plan() -> list[dict[str, Any]]:
+        from trailer_ml.model.registry import read_champion
+
+        settings, store = open_stage()
+        if read_champion(store) is None:
+            raise AirflowSkipException("no model has been promoted yet: trailers_train makes one")
+        from trailer_ml.embeddings.embed import plan_embeddings
+
+        return [chunk.to_json() for chunk in plan_embeddings(settings, store)]
+
+    @task(pool="cpu", map_index_template="{{ shards }}", multiple_outputs=False)
+    def embed(planned: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.embeddings.embed import embed_shards
+
+        chunk = EmbedChunk.model_validate(planned)
+        get_current_context()["shards"] = f"{chunk.batches[0].path} and {len(chunk.batches) - 1} more"
+        return embed_shards(chunk, *open_stage()).to_json()
+
+    @task(trigger_rule=TriggerRule.NONE_FAILED, multiple_outputs=False)
+    def build(planned: Any, embedded: Any) -> dict[str, Any]:
+        from trailer_ml.index.build import build_index
+
+        if planned is None:
+            raise AirflowSkipException("there is no model to build for")
+        return build_index(*open_stage()).to_json()
+
+    @task(multiple_outputs=False)
+    def verify(built: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.index.verify import verify_index
+
+        return verify_index(built["version"], *open_stage()).to_json()
+
+    @task(multiple_outputs=False)
+    def publish(verified: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.index.publish import publish_index
+
+        published = publish_index(verified["version"], *open_stage())
+        if not published.is_published:
+            raise AirflowFailException(f"{published.version} is not served, what was served stays: {published.reason}")
+        return published.to_json()
+
+    planned = plan()
+    publish(verify(build(planned, embed.expand(planned=planned))))
+
+
+trailers_index()

@@ -1,0 +1,99 @@
+"""### What is new: from a source's listing to shards.
+
+**Does:** crawls what was listed in the run's interval → plans batches → for each batch: downloads → makes a shard
+(frames and spectrogram, TFRecord) → tells the other DAGs → sums up.
+
+**Runs:** every night over the day before (a real `[start, end)` interval), as a backfill over any days, or by hand:
+with a day from the form, or without one for yesterday (UTC).
+
+**In:** the source named by `TRAILER_CATALOG_*`. **Out:** `catalog/`, `batches/`, `media/`, `shards/`, `quarantine/`
+in the store, and one event of the asset `trailer_shards` when there are new shards.
+
+**Safe to run twice:** yes. What is there is found and left as it is; a run with nothing to do writes nothing and
+wakes nobody.
+
+**When a batch fails:** the others go on, their shards are announced, and the last task then fails the run and names
+the lost batches. Clear that batch's failed task to try again. Trailers that are gone, broken or have to wait do not
+fail a batch: they are in `quarantine/`, with their reason, and those that wait are taken up by the next run over
+their day.
+"""
+
+from typing import Any
+
+from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task, task_group
+
+from trailer_airflow.assets import SHARDS
+from trailer_airflow.defaults import DEFAULT_ARGS, START
+from trailer_airflow.runs import interval_of_run, shards_event, sum_up
+from trailer_airflow.settings import open_stage
+from trailer_ml.records import BatchRef
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=2,
+    default_args=DEFAULT_ARGS,
+    params={
+        "listed_on": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Listed on",
+            description="The day whose listing is crawled. Empty: the run's own interval, or yesterday (UTC).",
+        )
+    },
+    tags=["trailers"],
+    doc_md=__doc__,
+)
+def trailers_refresh() -> None:
+    @task(multiple_outputs=False)
+    def crawl() -> dict[str, Any]:
+        from trailer_ml.catalog.crawl import crawl_catalog
+
+        return crawl_catalog(interval_of_run(get_current_context()), *open_stage()).to_json()
+
+    @task
+    def plan(found: dict[str, Any]) -> list[dict[str, Any]]:
+        from trailer_ml.catalog.batches import plan_batches
+
+        return [batch.to_json() for batch in plan_batches(interval_of_run(get_current_context()), *open_stage())]
+
+    @task(pool="download", map_index_template="{{ batch }}", multiple_outputs=False)
+    def download(planned: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.media.download import download_batch
+
+        return download_batch(named(BatchRef.model_validate(planned)), *open_stage()).to_json()
+
+    @task(pool="cpu", map_index_template="{{ batch }}", multiple_outputs=False)
+    def shard(downloaded: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.shards.write import write_shard
+
+        return write_shard(named(BatchRef.model_validate(downloaded["batch"])), *open_stage()).to_json()
+
+    @task_group
+    def batch(planned: dict[str, Any]) -> Any:
+        return shard(download(planned))
+
+    @task(trigger_rule=TriggerRule.ALL_DONE, outlets=[SHARDS])
+    def announce(planned: Any, shards: Any) -> None:
+        get_current_context()["outlet_events"][SHARDS].extra = shards_event(planned, shards)
+
+    @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, multiple_outputs=False)
+    def summary(found: Any, planned: Any, shards: Any) -> dict[str, Any]:
+        return sum_up(found, planned, shards)
+
+    found = crawl()
+    planned = plan(found)
+    shards = batch.expand(planned=planned)
+    announce(planned, shards) >> summary(found, planned, shards)
+
+
+def named(batch: BatchRef) -> BatchRef:
+    """Give the mapped task the batch's name in the UI."""
+    get_current_context()["batch"] = batch.path
+    return batch
+
+
+trailers_refresh()

@@ -1,0 +1,85 @@
+"""### A model: from shards to a champion.
+
+**Does:** fixes a data set (which shards, split by film) → warm-up as a genre classifier → the triplet phases, with
+more and more trainable layers → retrieval on films never trained on → promotes the model if it beats the champion →
+tells the index.
+
+**Runs:** every Sunday, by hand, and when new shards come while there is no champion yet and enough films are there
+(`TRAILER_MODEL_MIN_FILMS`). In every other case new shards are no reason to train: the first task is skipped and
+says so.
+
+**In:** `shards/`. **Out:** `models/<version>/`, `models/champion.json`, and an event of the asset `trailer_model`
+when the new model has become the champion.
+
+**Safe to run twice:** yes. The version is determined by data and settings; finished phases are found and not
+repeated, and a phase that was cut off goes on from its last checkpoint.
+
+**Queue:** `gpu`, one at a time (pool `gpu`). LocalExecutor has no queues: it trains where it runs.
+"""
+
+from typing import Any
+
+from airflow.sdk import AssetOrTimeSchedule, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from trailer_airflow.assets import MODEL, SHARDS
+from trailer_airflow.defaults import DEFAULT_ARGS, GPU, from_now_on
+from trailer_airflow.runs import training_reason
+from trailer_airflow.settings import open_stage
+from trailer_ml.records import DatasetRef, Evaluation
+
+
+@dag(
+    schedule=AssetOrTimeSchedule(timetable=from_now_on("0 4 * * 0"), assets=[SHARDS]),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["trailers"],
+    doc_md=__doc__,
+)
+def trailers_train() -> None:
+    @task
+    def decide() -> str:
+        return training_reason(get_current_context()["dag_run"].run_type, *open_stage())
+
+    @task(multiple_outputs=False)
+    def assemble(reason: str) -> dict[str, Any]:
+        from trailer_ml.model.dataset import assemble_dataset
+
+        return assemble_dataset(*open_stage()).to_json()
+
+    @task(**GPU, multiple_outputs=False)
+    def warm_up(dataset: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.model.train import warm_up
+
+        return warm_up(DatasetRef.model_validate(dataset), *open_stage()).to_json()
+
+    @task(**GPU, multiple_outputs=False)
+    def train_phases(dataset: dict[str, Any], warm: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.model.train import train_phases
+
+        return train_phases(DatasetRef.model_validate(dataset), *open_stage()).to_json()
+
+    @task(**GPU, multiple_outputs=False)
+    def evaluate(dataset: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.model.evaluate import evaluate_model
+
+        return evaluate_model(DatasetRef.model_validate(dataset), *open_stage()).to_json()
+
+    @task(multiple_outputs=False)
+    def promote(evaluation: dict[str, Any]) -> dict[str, Any]:
+        from trailer_ml.model.registry import promote_model
+
+        return promote_model(Evaluation.model_validate(evaluation), *open_stage()).to_json()
+
+    @task(outlets=[MODEL])
+    def announce(promotion: dict[str, Any]) -> None:
+        if promotion["champion"] != promotion["version"]:  # not is_promoted: a promotion that was tried twice counts
+            raise AirflowSkipException(promotion["reason"])
+        get_current_context()["outlet_events"][MODEL].extra = {"version": promotion["version"]}
+
+    dataset = assemble(decide())
+    announce(promote(evaluate(dataset, train_phases(dataset, warm_up(dataset)))))
+
+
+trailers_train()

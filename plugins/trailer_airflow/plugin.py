@@ -1,0 +1,42 @@
+"""The one plugin: it makes the pools when the scheduler starts.
+
+A task whose pool is missing waits for ever, silently.
+
+Every Airflow process imports this file, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+
+def make_pools() -> None:
+    """Create the pools that are missing; those that are there keep what an operator made of them."""
+    from airflow.models.pool import Pool
+
+    from trailer_airflow.defaults import POOLS
+
+    for name, (slots, reason) in POOLS.items():
+        if Pool.get_pool(name) is None:
+            Pool.create_or_update_pool(name, slots=slots, description=reason, include_deferred=False)
+
+
+class PoolMaker:
+    """A listener. Task processes call it as well, with another component, and may not touch the database."""
+
+    @hookimpl
+    def on_starting(self, component: Any) -> None:
+        """Called by each component as it starts; a Job does not know its type yet, so the command line tells."""
+        if type(component).__name__ == "Job" and sys.argv[1:2] == ["scheduler"]:
+            make_pools()
+
+
+class TrailerPlugin(AirflowPlugin):
+    """What Airflow looks for in this file."""
+
+    name = "trailer_ml"
+    listeners = [PoolMaker()]  # noqa: RUF012 - as Airflow declares it

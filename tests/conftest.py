@@ -1,0 +1,221 @@
+"""What every test shares: a real SeaweedFS for the session, and for each test a store of its own in it."""
+
+import datetime as dt
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trailer_ml.demo.services import run_seaweedfs
+from trailer_ml.embeddings.stored import write_vectors
+from trailer_ml.records import BatchRef, EmbeddedTrailer, Evaluation, ShardManifest, Trailer
+from trailer_ml.settings import FeatureSettings, IndexSettings, ModelSettings, Settings, StoreSettings
+from trailer_ml.storage import (
+    CHAMPION_KEY,
+    Store,
+    batch_key,
+    catalog_key,
+    model_key,
+    sha256_of,
+    shard_key,
+    shard_manifest_key,
+)
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(socket_enabled: None) -> None:  # real limits are set in pytest_runtest_setup
+    return
+
+
+def pytest_runtest_setup() -> None:
+    from pytest_socket import socket_allow_hosts
+
+    socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def store_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
+    """A SeaweedFS that runs as long as the tests do."""
+    with run_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def settings(store_settings: StoreSettings, tmp_path: Path) -> Settings:
+    """Default settings, with a part of the session's store and folders for copies that no other test sees."""
+    return Settings(
+        store=store_settings.model_copy(update={"prefix": f"test-{next(_numbers)}/"}),
+        model=ModelSettings(cache_folder=tmp_path / "model-cache"),
+        index=IndexSettings(cache_folder=tmp_path / "index-cache"),
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    """An empty store."""
+    return Store(settings.store)
+
+
+GENRES = ("Action", "Comedy", "Drama", "Horror", "Romance", "Western")
+DAY = dt.date(2026, 11, 20)
+
+
+@pytest.fixture
+def put_embedded(store: Store) -> Callable[..., list[Trailer]]:
+    """Puts trailers with given vectors into the store, as crawl, shards and embeddings of a champion leave them."""
+
+    def put(
+        vectors: np.ndarray,
+        trailers: Sequence[Trailer] | None = None,
+        *,
+        day: dt.date = DAY,
+        model: str = "m-1",
+        batch_size: int = 64,
+        video_dim: int | None = None,
+    ) -> list[Trailer]:
+        kept = list(trailers or (make_trailer(number, day) for number in range(len(vectors))))
+        lines = "".join(f"{trailer.model_dump_json()}\n" for trailer in kept)
+        store.put_bytes(catalog_key(day), lines.encode())
+        for number, start in enumerate(range(0, len(kept), batch_size)):
+            batch = BatchRef(listed_on=day, number=number)
+            some = slice(start, start + batch_size)
+            store.create_json(batch_key(batch), {"trailer_ids": [trailer.trailer_id for trailer in kept[some]]})
+            store.create_json(shard_manifest_key(batch), _shard(batch, kept[some]).to_json())
+            write_vectors(
+                store,
+                batch,
+                np.asarray(vectors[some], dtype=np.float32),
+                [
+                    EmbeddedTrailer(**trailer.model_dump(include=set(EmbeddedTrailer.model_fields)))
+                    for trailer in kept[some]
+                ],
+                model_version=model,
+                video_dim=video_dim or vectors.shape[1] // 2,
+                shard_sha256="0" * 64,
+            )
+        store.swap_pointer(CHAMPION_KEY, {"version": model}, store.read_pointer(CHAMPION_KEY))
+        return kept
+
+    return put
+
+
+def make_trailer(number: int, day: dt.date = DAY, **facts: object) -> Trailer:
+    """A trailer of a film of its own; ids sort as numbers do."""
+    known: dict[str, object] = {
+        "trailer_id": f"imdb-vi{number:07d}",
+        "film_id": f"imdb-tt{number:07d}",
+        "title": f"Film {number}",
+        "genres": (GENRES[number % len(GENRES)],),
+        "year": 2000 + number % 26,
+        "source": "imdb",
+        "source_url": f"http://127.0.0.1/video/vi{number}",
+        "listed_on": day,
+    }
+    return Trailer.model_validate(known | facts)
+
+
+@pytest.fixture(name="make_trailer")
+def _make_trailer() -> Callable[..., Trailer]:
+    return make_trailer
+
+
+@pytest.fixture
+def make_vectors() -> Callable[..., np.ndarray]:
+    """Makes (n, dim) float32 unit rows in clusters; both halves of a row are equally long, as the towers leave them."""
+
+    def make(n: int, dim: int = 16, *, n_clusters: int = 6, spread: float = 0.4, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(size=(n_clusters, dim))
+        rows = centres[np.arange(n) % n_clusters] + spread * rng.normal(size=(n, dim))
+        halves = rows.reshape(n, 2, dim // 2)
+        halves /= np.linalg.norm(halves, axis=2, keepdims=True) * np.sqrt(2)
+        return halves.reshape(n, dim).astype(np.float32)
+
+    return make
+
+
+SMALL_VIEW = FeatureSettings(n_frames=4, image_size=48, start_s=0.5, interval_s=0.8, spectrogram_s=4.0)
+
+
+@pytest.fixture(scope="session")
+def encoder_bytes(store_settings: StoreSettings) -> bytes:
+    """A real encoder, as small as they get and never trained, that looks at trailers by SMALL_VIEW."""
+    from trailer_ml.model import archive
+    from trailer_ml.model.backbones import calibrate, load_backbone
+    from trailer_ml.model.initial import set_up_keras
+    from trailer_ml.model.towers import build_encoder
+
+    set_up_keras(SMALL_MODEL)
+    backbone = load_backbone(SMALL_MODEL, Store(store_settings)).layer
+    blocks = np.random.default_rng(0).integers(0, 256, (64, 4, 4, 3), dtype=np.uint8)
+    calibrate(backbone, blocks.repeat(12, axis=1).repeat(12, axis=2))
+    return archive.to_bytes(build_encoder(backbone, SMALL_MODEL, SMALL_VIEW))
+
+
+SMALL_MODEL = ModelSettings(
+    backbone="MobileNet",
+    backbone_arguments={"alpha": 0.25},
+    weights="random",
+    image_size=48,
+    spectrogram_size=48,
+    lstm_units=16,
+    video_dim=8,
+    audio_dim=8,
+)
+
+
+@pytest.fixture
+def put_champion(store: Store, encoder_bytes: bytes) -> Callable[..., str]:
+    """Puts that encoder into the store as the champion."""
+    from trailer_ml.model.card import ModelCard, card_key
+
+    def put(version: str = "m-1") -> str:
+        figures = dict.fromkeys(
+            ("map_at_k", "untrained_map_at_k", "chance_map_at_k", "recall_at_k", "precision_at_k"), 0.5
+        )
+        card = ModelCard(
+            version=version,
+            encoder_sha256=sha256_of(encoder_bytes),
+            video_dim=8,
+            audio_dim=8,
+            genres=GENRES,
+            backbone="MobileNet",
+            backbone_weights="random",
+            model=SMALL_MODEL,
+            features=SMALL_VIEW,
+            dataset_key="",
+            shards=(),
+            n_trailers={},
+            n_films={},
+            test_films=(),
+            evaluation=Evaluation(version=version, n_queries=1, k=10, **figures),
+            held_out_gallery={},
+            history=(),
+            previous_champion=None,
+            software={},
+        )
+        store.put_bytes(model_key(version, "encoder.keras"), encoder_bytes)
+        store.put_json(card_key(version), card.to_json())
+        store.swap_pointer(CHAMPION_KEY, {"version": version}, store.read_pointer(CHAMPION_KEY))
+        return version
+
+    return put
+
+
+def _shard(batch: BatchRef, trailers: Sequence[Trailer]) -> ShardManifest:
+    return ShardManifest(
+        key=shard_key(batch),
+        sha256="0" * 64,
+        size_bytes=1,
+        count=len(trailers),
+        trailer_ids=tuple(trailer.trailer_id for trailer in trailers),
+        film_ids=tuple(trailer.film_id for trailer in trailers),
+        sampler="exact",
+        features={},
+        schema_version=1,
+        extractor_version="1",
+    )

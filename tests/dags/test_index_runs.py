@@ -1,0 +1,111 @@
+"""trailers_index as Airflow runs it, on a real store."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trailer_ml.index.build import build_index
+from trailer_ml.index.publish import publish_index, rollback_index
+from trailer_ml.model.card import ModelCard, card_key
+from trailer_ml.records import Evaluation
+from trailer_ml.settings import FeatureSettings, ModelSettings, Settings
+from trailer_ml.storage import CURRENT_INDEX_KEY, Store
+
+CARD = ModelCard(
+    version="m-1",
+    encoder_sha256="0" * 64,
+    video_dim=8,
+    audio_dim=8,
+    genres=("Action", "Comedy"),
+    backbone="MobileNetV2",
+    backbone_weights="random",
+    model=ModelSettings(),
+    features=FeatureSettings(),
+    dataset_key="models/m-1/dataset.json",
+    shards=(),
+    n_trailers={"train": 60, "test": 20},
+    n_films={"train": 60, "test": 20},
+    test_films=(),
+    evaluation=Evaluation(
+        version="m-1", n_queries=20, k=10, map_at_k=0.9, untrained_map_at_k=0.4, chance_map_at_k=0.2,
+        recall_at_k=0.9, precision_at_k=0.9,
+    ),
+    held_out_gallery={},
+    history=(),
+    previous_champion=None,
+    software={},
+)  # fmt: skip
+
+
+@pytest.fixture
+def put_champion(store: Store, put_embedded: Callable[..., Any]) -> Callable[[np.ndarray], None]:
+    """Leaves the store as training and embedding would: a champion, its card, and the vectors of all shards."""
+
+    def put(vectors: np.ndarray) -> None:
+        put_embedded(vectors)
+        store.create_json(card_key(CARD.version), CARD.to_json())
+
+    return put
+
+
+def test_without_a_champion_everything_is_skipped_and_says_so(run_dag: Callable[..., Any], store: Store) -> None:
+    ran = run_dag("trailers_index", {})
+    assert ran.state == "success", ran.log[-6000:]
+    assert set(ran.tasks.values()) == {"skipped"}
+    assert "no model has been promoted yet" in ran.log
+    assert list(store.list_keys("")) == []
+
+
+def test_builds_verifies_publishes_and_then_finds_nothing_to_do(
+    run_dag: Callable[..., Any], store: Store, put_champion: Callable[..., Any], make_vectors: Callable[..., np.ndarray]
+) -> None:
+    put_champion(make_vectors(80))
+    ran = run_dag("trailers_index", {})
+    assert ran.state == "success", ran.log[-6000:]
+    assert ran.tasks["embed/-1"] == "skipped"  # mapped over nothing: all of it is embedded
+    published = ran.returned["publish/-1"]
+    assert published["is_published"]
+    assert store.read_json(CURRENT_INDEX_KEY)["version"] == published["version"]
+    before = {key: store.read_bytes(key) for key in store.list_keys("")}
+
+    again = run_dag("trailers_index", {})
+    assert again.state == "success"
+    assert {key: store.read_bytes(key) for key in store.list_keys("")} == before
+
+
+def test_the_next_run_does_not_undo_a_rollback(
+    run_dag: Callable[..., Any],
+    settings: Settings,
+    store: Store,
+    put_champion: Callable[..., Any],
+    make_vectors: Callable[..., np.ndarray],
+) -> None:
+    put_champion(make_vectors(80))
+    few_trees = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 50})})
+    served = [build_index(chosen, store).version for chosen in (few_trees, settings)]
+    for version in served:
+        publish_index(version, settings, store)
+    rollback_index(settings, store)
+    ran = run_dag("trailers_index", {})
+    assert ran.state == "failed"
+    assert "it was gone back from: publish it by hand" in ran.log
+    assert store.read_json(CURRENT_INDEX_KEY)["version"] == served[0]
+
+
+def test_an_index_that_is_not_good_enough_fails_the_run_and_the_old_one_stays(
+    run_dag: Callable[..., Any],
+    settings: Settings,
+    store: Store,
+    put_champion: Callable[..., Any],
+    make_vectors: Callable[..., np.ndarray],
+) -> None:
+    poor = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 1})})
+    put_champion(make_vectors(2000, spread=3.0))
+    ran = run_dag("trailers_index", {}, changed=poor)
+    assert ran.state == "failed"
+    assert ran.tasks["publish/-1"] == "failed", ran.log[-6000:]
+    assert ran.tries["publish/-1"] == 1
+    assert "recall@10" in ran.log
+    assert not store.exists(CURRENT_INDEX_KEY)

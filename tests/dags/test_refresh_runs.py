@@ -1,0 +1,115 @@
+"""trailers_refresh as Airflow runs it: a real site, real downloads, real ffmpeg, a real store."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trailer_ml.demo.profile import demo_settings
+from trailer_ml.demo.site import run_site
+from trailer_ml.demo.studio import make_world
+from trailer_ml.demo.world import DAYS, World, read_world
+from trailer_ml.settings import Settings, StoreSettings
+from trailer_ml.shards.read import list_shards
+from trailer_ml.storage import Store
+
+DAY = DAYS[0].isoformat()
+
+
+@pytest.fixture(scope="module")
+def world_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    make_world(folder, n_films=12, seconds=8.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(world_folder: Path) -> Iterator[tuple[World, str]]:
+    """A small film world and the address of its site."""
+    with run_site(world_folder) as url:
+        yield read_world(world_folder), url
+
+
+@pytest.fixture
+def settings(settings: Settings, site: tuple[World, str]) -> Settings:
+    """The demo's settings, on this test's store."""
+    return demo_settings(StoreSettings.model_validate(settings.store.model_dump()), site[1])
+
+
+def _contents(store: Store) -> dict[str, bytes]:
+    return {key: store.read_bytes(key) for key in store.list_keys("")}
+
+
+def test_by_hand_then_by_schedule_gives_the_same_store(
+    run_dag: Callable[..., Any], store: Store, site: tuple[World, str]
+) -> None:
+    ran = run_dag("trailers_refresh", {"listed_on": DAY})
+    assert ran.state == "success", ran.log[-6000:]
+    n_shards = len(list_shards(store))
+    assert n_shards == ran.returned["summary/-1"]["n_batches"] > 0
+    assert ran.names["batch.shard/0"] == f"listed={DAY}/0000"
+    (event,) = ran.events
+    assert event["asset"] == "trailer_shards"
+    assert event["extra"] == {
+        "listed_on": [DAY],
+        "n_shards": n_shards,
+        "n_trailers": ran.returned["summary/-1"]["n_sharded"],
+    }
+    listed = sum(clip.listed_on == DAYS[0] and clip.oddity != "series" for clip in site[0].clips)
+    assert ran.returned["summary/-1"]["n_listed"] == listed
+    for key, value in ran.returned.items():
+        assert len(json.dumps(value)) < 1024, key
+
+    before = _contents(store)
+    # Without a day in the form; what a run of the next midnight has behind it is the interval of that day.
+    again = run_dag("trailers_refresh", {}, logical_date=f"{DAYS[1].isoformat()}T00:00:00+00:00")
+    assert again.state == "success", again.log[-6000:]
+    assert again.tasks["batch.download/-1"] == "skipped"
+    assert again.tasks["announce/-1"] == "skipped"
+    assert again.events == []
+    assert again.returned["summary/-1"]["n_listed"] == listed
+    assert _contents(store) == before
+
+
+def test_a_bad_batch_fails_the_run_and_harms_no_other(
+    run_dag: Callable[..., Any], settings: Settings, store: Store, site: tuple[World, str]
+) -> None:
+    day = site[0].odd("corrupt").listed_on.isoformat()
+    small = settings.model_copy(
+        update={
+            "catalog": settings.catalog.model_copy(update={"batch_size": 2}),
+            # One lost trailer is too many for a batch.
+            "media": settings.media.model_copy(update={"max_loss_share": 0.0, "min_losses": 1}),
+            "shards": settings.shards.model_copy(update={"max_loss_share": 0.0, "min_losses": 1}),
+        }
+    )
+    ran = run_dag("trailers_refresh", {"listed_on": day}, changed=small)
+    states = {name: state for name, state in ran.tasks.items() if name.startswith("batch.shard/")}
+    assert ran.state == "failed", ran.log[-6000:]
+    assert "success" in states.values()
+    assert not set(states.values()) <= {"success"}
+    lost = [name for name, state in ran.tasks.items() if state == "failed" and name.startswith("batch.")]
+    assert lost
+    assert {ran.tries[name] for name in lost} == {1}  # a permanent error is not tried again
+    assert ran.tasks["announce/-1"] == "success"
+    assert ran.tasks["summary/-1"] == "failed"
+    (event,) = ran.events
+    assert event["extra"]["n_shards"] == len(list_shards(store)) == list(states.values()).count("success")
+    assert "batches were lost" in ran.log
+
+
+def test_a_source_that_wants_no_robots_fails_the_run_at_once(
+    run_dag: Callable[..., Any], settings: Settings, store: Store, world_folder: Path
+) -> None:
+    with run_site(world_folder, challenge=True) as url:
+        catalog = settings.catalog.model_copy(update={"base_url": url})
+        ran = run_dag("trailers_refresh", {"listed_on": DAY}, changed=settings.model_copy(update={"catalog": catalog}))
+    assert ran.state == "failed"
+    assert ran.tasks["crawl/-1"] == "failed"
+    assert ran.tries["crawl/-1"] == 1
+    assert "SourceBlockedError" in ran.log
+    assert ran.tasks["summary/-1"] == "failed"
+    assert ran.events == []
+    assert not any(key.startswith(("catalog/", "batches/", "shards/")) for key in store.list_keys(""))

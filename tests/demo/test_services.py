@@ -1,0 +1,49 @@
+"""The servers of the demo and of the tests."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+from trailer_ml.demo.services import free_port, run_seaweedfs, write_private
+from trailer_ml.storage import Store
+
+
+def test_what_was_stored_is_there_after_a_kill_and_on_other_ports(tmp_path):
+    with run_seaweedfs(tmp_path) as settings:
+        store = Store(settings)
+        store.put_bytes("small", b"x" * 100)
+        store.put_bytes("large", b"y" * 6_000_000)
+        pid = next(path.name for path in Path("/proc").glob("[0-9]*") if _is_weed_of(path.name, str(tmp_path)))
+        os.kill(int(pid), signal.SIGKILL)
+    with run_seaweedfs(tmp_path) as settings:
+        store = Store(settings)
+        assert list(store.list_keys("")) == ["large", "small"]
+        assert store.read_bytes("large") == b"y" * 6_000_000
+
+
+def test_credentials_are_made_once_and_for_their_owner_only(tmp_path):
+    with run_seaweedfs(tmp_path) as first:
+        pass
+    with run_seaweedfs(tmp_path) as second:
+        assert second.secret_access_key == first.secret_access_key
+    assert (tmp_path / "credentials").stat().st_mode & 0o077 == 0
+
+
+def test_a_private_file_is_for_its_owner_only(tmp_path):
+    write_private(tmp_path / "file", "secret")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_taken_port_is_not_given():
+    taken = free_port()
+    with socket.create_server(("127.0.0.1", taken)):
+        assert free_port(taken) != taken
+
+
+def _is_weed_of(pid: str, folder: str) -> bool:
+    try:
+        return f"-dir={folder}/data" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False

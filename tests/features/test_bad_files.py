@@ -1,0 +1,127 @@
+"""Files that are no trailers: each kind gets its own reason from both engines; none hangs or reads another file."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trailer_ml.errors import MediaError
+from trailer_ml.features.extract import extract_features
+from trailer_ml.settings import FeatureSettings
+
+Make = Callable[..., Path]
+DEMO = FeatureSettings(start_s=1.0, interval_s=2.4, spectrogram_s=24.0, timeout_s=30.0)
+
+
+def reason_for(path: Path, **settings: object) -> str:
+    with pytest.raises(MediaError) as caught:
+        extract_features(path, DEMO.model_copy(update=settings))
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"<html>Sorry, this video is gone.</html>", "not_a_video"),
+        (random.Random(4).randbytes(100_000), "not_a_video"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + random.Random(4).randbytes(100_000), "corrupt"),
+    ],
+)
+def test_bytes_that_are_no_video(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    assert reason_for(path) == reason
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    assert reason_for(tmp_path / "a.mp4") == "missing"
+
+
+def test_a_fifo_and_a_folder_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    assert reason_for(tmp_path / "a.mp4") == "not_a_file"
+    assert reason_for(tmp_path) == "not_a_file"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:30\n#EXTINF:27,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {secret}\n",
+    ],
+)
+def test_a_playlist_named_mp4_reads_no_other_file(text: str, make_video: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_text(text.format(secret=make_video()))
+    assert reason_for(path) == "not_a_video"
+
+
+def test_sound_only(make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    ffmpeg("-i", make_video(), "-vn", "-c", "copy", tmp_path / "a.mp4")
+    assert reason_for(tmp_path / "a.mp4") == "no_video"
+
+
+def test_cover_art_is_no_picture(make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    ffmpeg("-i", make_video(), "-frames:v", 1, tmp_path / "cover.png")
+    ffmpeg(
+        "-i", make_video(), "-i", tmp_path / "cover.png", "-map", "0:a", "-map", "1:v", "-c", "copy",
+        "-disposition:v:0", "attached_pic", tmp_path / "a.mp4",
+    )  # fmt: skip
+    assert reason_for(tmp_path / "a.mp4") == "no_video"
+
+
+@pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
+@pytest.mark.parametrize("index", ["at the end", "at the start"])
+def test_a_download_cut_in_half(
+    index: str, engine: str, make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    flags = ("-movflags", "+faststart") if index == "at the start" else ()
+    ffmpeg("-i", make_video(), "-c", "copy", *flags, tmp_path / "whole.mp4")
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(whole[: len(whole) // 2])
+
+    assert reason_for(tmp_path / "a.mp4", engine=engine) == "corrupt"
+
+
+def test_bytes_overwritten_in_the_middle(make_video: Make, tmp_path: Path) -> None:
+    data = bytearray(make_video().read_bytes())
+    middle = slice(len(data) // 10, len(data) * 9 // 10)
+    data[middle] = random.Random(4).randbytes(len(data[middle]))
+    (tmp_path / "a.mp4").write_bytes(data)
+
+    assert reason_for(tmp_path / "a.mp4") == "corrupt"
+
+
+def test_a_few_wrong_bytes_do_not_cost_the_trailer(make_video: Make, tmp_path: Path) -> None:
+    data = bytearray(make_video().read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    (tmp_path / "a.mp4").write_bytes(data)
+
+    assert len(extract_features(tmp_path / "a.mp4", DEMO).frames) == 10
+
+
+@pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
+def test_more_pixels_than_allowed(engine: str, make_video: Make) -> None:
+    assert reason_for(make_video(), engine=engine, max_pixels=320 * 180 - 1) == "too_large"
+
+
+@pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
+def test_a_wall_clock_that_is_over(engine: str, make_video: Make) -> None:
+    assert reason_for(make_video(), engine=engine, timeout_s=1e-6) == "timeout"
+
+
+def test_more_streams_than_allowed(make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    ffmpeg("-i", make_video(), *("-map", "0:a") * 40, "-map", "0:v", "-c", "copy", "-t", 1, tmp_path / "a.mkv")
+    assert reason_for(tmp_path / "a.mkv") in {"too_many_streams", "corrupt"}
+
+
+def test_a_name_that_looks_like_an_address(make_video: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = Path("concat:a|http:b -i ü.mp4")
+    name.write_bytes(make_video().read_bytes())
+    assert len(extract_features(name, DEMO).frames) == 10
+    assert len(extract_features(name, DEMO.model_copy(update={"engine": "ffmpeg"})).frames) == 10

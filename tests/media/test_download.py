@@ -1,0 +1,416 @@
+import datetime as dt
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from trailer_ml.errors import MissingObjectError, TooManyLossesError
+from trailer_ml.media.download import download_batch, download_videos
+from trailer_ml.records import BatchRef, Quarantine, Receipt
+from trailer_ml.settings import as_environment
+
+PAST = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def now():
+    return dt.datetime.now(dt.UTC)
+
+
+def with_media(settings, **changes):
+    return settings.model_copy(update={"media": settings.media.model_copy(update=changes)})
+
+
+def quarantined(store):
+    entries = (Quarantine.model_validate(store.read_json(key)) for key in store.list_keys("quarantine/download/"))
+    return {entry.id: entry for entry in entries}
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_a_batch_of_all_sorts(fault_site, media_settings, store, make_batch, videos, tmp_path):
+    site, good = fault_site, videos["normal"].read_bytes()
+    page = f'<html><body><video src="{site.url}/behind.mp4"></video></body></html>'.encode()
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+    concat = f"ffconcat version 1.0\nfile '{videos['normal']}'\n".encode()
+    elsewhere = site.url.replace("127.0.0.1", "localhost")
+    urls = {
+        "ok-direct": site.put("/ok.mp4", site.send(good)),
+        "ok-page": site.put("/video/vi1/", site.send(page, content_type="text/html")),
+        "ok-webm": site.put("/film.webm", site.send(videos["webm"].read_bytes(), content_type="video/webm")),
+        "ok-503": site.put("/busy.mp4", site.send(b"", status=503), site.send(good)),
+        "ok-429": site.put("/limited.mp4", *[site.send(b"", status=429, Retry_After="1")] * 2, site.send(good)),
+        "gone": site.put("/gone.mp4", site.send(b"", status=410)),
+        "lost": site.url + "/no-such-page",
+        "html": site.put("/html.mp4", site.send(b"<html>Please log in</html>" * 9)),
+        "list": site.put("/list.mp4", site.send(playlist)),
+        "concat": site.put("/concat.mp4", site.send(concat)),
+        "empty": site.put("/empty.mp4", site.send(b"")),
+        "audio": site.put("/audio.mp4", site.send(videos["audio"].read_bytes())),
+        "noise": site.put("/noise.mp4", site.send(good[:2000] + os.urandom(len(good) - 2000))),
+        "half": site.put("/half.mp4", site.send(good[: len(good) // 2])),
+        "inward": site.put("/inward.mp4", site.send(b"", status=302, Location=f"{elsewhere}/ok.mp4")),
+        "file": site.put("/file.mp4", site.send(b"", status=302, Location="file:///etc/passwd")),
+        "later": site.put("/later.mp4", site.send(b"", status=429, Retry_After="900")),
+    }
+    site.put("/behind.mp4", site.send(good))
+    batch = make_batch(urls)
+    summary = download_batch(batch, with_media(media_settings, max_loss_share=1.0), store)
+
+    entries = quarantined(store)
+    reasons = {trailer_id: entry.reason for trailer_id, entry in entries.items()}
+    assert reasons == {
+        "gone": "gone", "lost": "gone", "html": "not_a_video", "list": "not_a_video", "concat": "not_a_video",
+        "empty": "broken_off", "audio": "no_video", "noise": "corrupt", "half": "corrupt",
+        "inward": "refused_address", "file": "unsupported", "later": "rate_limited",
+    }  # fmt: skip
+    assert {trailer_id for trailer_id, entry in entries.items() if not entry.is_permanent} == {"empty", "later"}
+    assert dt.timedelta(seconds=850) < entries["later"].retry_at - now() < dt.timedelta(seconds=1200)
+    assert all(entry.detail and "\n" not in entry.detail for entry in entries.values())
+    assert not [entry.detail for entry in entries.values() if str(tmp_path) in entry.detail]
+    assert (summary.n_planned, summary.n_downloaded, summary.n_reused) == (17, 5, 0)
+    assert sum(summary.rejected.values()) + sum(summary.waiting.values()) == 12
+    assert site.seen["/gone.mp4"] == 1
+    assert site.seen["/limited.mp4"] == 4  # twice told to wait, once looked at, once fetched
+
+    receipt = Receipt.model_validate(store.read_json("media/ok-page.json"))
+    assert store.read_bytes("media/ok-page.mp4") == good
+    assert receipt.sha256 == hashlib.sha256(good).hexdigest()
+    assert receipt.size_bytes == len(good)
+    assert receipt.duration_s == pytest.approx(4, abs=0.2)
+    assert receipt.downloader.startswith("yt-dlp 20")
+    assert {(stream.kind, stream.codec) for stream in receipt.streams} == {("video", "h264"), ("audio", "aac")}
+    assert store.read_bytes("media/ok-webm.mp4") == videos["webm"].read_bytes()
+    assert len(list(store.list_keys("media/"))) == 10
+    assert list(tmp_path.iterdir()) == []
+
+    n_requests = site.seen.total()
+    again = download_batch(batch, with_media(media_settings, max_loss_share=1.0), store)
+    assert (again.n_downloaded, again.n_reused) == (0, 5)
+    assert (again.rejected, again.waiting) == (summary.rejected, summary.waiting)
+    assert site.seen.total() == n_requests
+
+
+def test_a_broken_download_is_resumed(fault_site, media_settings, store, make_batch, videos):
+    good = videos["long"].read_bytes()
+    third = len(good) // 3
+    url = fault_site.put(
+        "/film.mp4",
+        fault_site.send(good),
+        fault_site.send_part(good, third),
+        fault_site.send(good),
+        fault_site.send(good),
+    )
+    assert download_batch(make_batch({"t": url}), media_settings, store).n_downloaded == 1
+    assert store.read_bytes("media/t.mp4") == good
+    *_, (_, wanted) = fault_site.ranges
+    assert 0 < int(wanted.removeprefix("bytes=").removesuffix("-")) <= third
+
+
+def test_a_partial_file_that_is_too_long_is_thrown_away(fault_site, media_settings, store, make_batch, videos):
+    good = videos["normal"].read_bytes()
+    longer = videos["long"].read_bytes()
+    url = fault_site.put(
+        "/film.mp4", fault_site.send(longer), fault_site.send_part(longer, len(good) + 100), fault_site.send(good)
+    )
+    assert download_batch(make_batch({"t": url}), with_media(media_settings, attempts=4), store).n_downloaded == 1
+    assert store.read_bytes("media/t.mp4") == good
+
+
+def test_an_end_without_notice_is_found_and_fetched_again(fault_site, media_settings, store, make_batch, videos):
+    good = videos["long"].read_bytes()
+    part = fault_site.send_part(good, len(good) // 2, announce=False)
+    url = fault_site.put("/film.mp4", part, part, fault_site.send(good))
+    assert download_batch(make_batch({"t": url}), media_settings, store).n_downloaded == 1
+    assert store.read_bytes("media/t.mp4") == good
+
+
+def test_what_hangs_is_killed_and_the_rest_goes_on(fault_site, media_settings, store, make_batch, videos, tmp_path):
+    good = videos["normal"].read_bytes()
+    urls = {
+        "stalls": fault_site.put("/stalls.mp4", fault_site.send_part(good, 5000, then=fault_site.stall)),
+        "fine": fault_site.put("/fine.mp4", fault_site.send(good)),
+    }
+    summary = download_batch(make_batch(urls), with_media(media_settings, item_timeout_s=4.0), store)
+    assert (summary.n_downloaded, summary.waiting) == (1, {"timeout": 1})
+    assert quarantined(store)["stalls"].retry_at > now()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_dies_is_started_again(fault_site, media_settings, store, make_batch, videos):
+    good = fault_site.send(videos["normal"].read_bytes())
+    dies = fault_site.send_part(videos["normal"].read_bytes(), 5000, then=kill_child)
+    urls = {
+        "once": fault_site.put("/once.mp4", good, dies, good),
+        "twice": fault_site.put("/twice.mp4", dies),
+        "fine": fault_site.put("/fine.mp4", good),
+    }
+    summary = download_batch(make_batch(urls), media_settings, store)
+    assert (summary.n_downloaded, summary.rejected) == (2, {"crashed": 1})
+    assert "SIGKILL" in quarantined(store)["twice"].detail
+
+
+def kill_child():
+    """Like the machine does when its memory is used up."""
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in path.read_text().split():
+            if b"ytdlp_child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_what_is_too_large_is_given_up(fault_site, media_settings, store, make_batch, videos, announce):
+    data = videos["long"].read_bytes()
+    answer = fault_site.send(data) if announce else fault_site.send_part(data, len(data), announce=False)
+    batch = make_batch({"t": fault_site.put("/film.mp4", answer)})
+    summary = download_batch(batch, with_media(media_settings, max_size_bytes=100_000), store)
+    assert summary.rejected == {"too_large": 1}
+    assert list(store.list_keys("media/")) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"), [({"min_duration_s": 5}, "too_short"), ({"max_duration_s": 3}, "too_long")]
+)
+def test_lengths_have_limits(fault_site, media_settings, store, make_batch, videos, limits, reason):
+    batch = make_batch({"t": fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))})
+    assert download_batch(batch, with_media(media_settings, **limits), store).rejected == {reason: 1}
+
+
+def test_a_playlist_in_pieces_becomes_one_file(fault_site, media_settings, store, make_batch, videos):
+    folder = videos["playlist"].parent
+    for path in [videos["playlist"], *folder.glob("list*.ts")]:
+        kind = "application/vnd.apple.mpegurl" if path.suffix == ".m3u8" else "video/mp2t"
+        fault_site.put(f"/{path.name}", fault_site.send(path.read_bytes(), content_type=kind))
+    assert download_batch(make_batch({"t": f"{fault_site.url}/list.m3u8"}), media_settings, store).n_downloaded == 1
+    assert store.read_bytes("media/t.mp4")[4:8] == b"ftyp"
+    fault_site.answers["/list1.ts"] = [fault_site.send(b"", status=404)]
+    holed = make_batch({"holed": f"{fault_site.url}/list.m3u8"})
+    assert download_batch(holed, with_media(media_settings, attempts=1), store).rejected == {"gone": 1}
+
+
+def test_losses_above_the_share_fail_the_batch_after_all_is_recorded(
+    fault_site, media_settings, store, make_batch, videos
+):
+    urls = {f"t{number}": f"{fault_site.url}/none-{number}" for number in range(3)}
+    urls["zz"] = fault_site.put("/fine.mp4", fault_site.send(videos["normal"].read_bytes()))
+    batch = make_batch(urls)
+    with pytest.raises(TooManyLossesError, match=r"3 of 4 .*gone 3.*MAX_LOSS_SHARE"):
+        download_batch(batch, media_settings, store)
+    assert store.exists("media/zz.json")
+    assert len(quarantined(store)) == 3
+    n_requests = fault_site.seen.total()
+    again = download_batch(batch, media_settings, store)  # what was given up is no news: the batch goes on without it
+    assert (again.n_reused, again.rejected) == (1, {"gone": 3})
+    assert fault_site.seen.total() == n_requests
+
+
+def test_what_still_waits_is_a_loss_in_every_run(fault_site, media_settings, store, make_batch):
+    busy = fault_site.send(b"", status=503)
+    batch = make_batch({f"t{number}": fault_site.put(f"/{number}.mp4", busy) for number in range(3)})
+    for _ in range(2):
+        with pytest.raises(TooManyLossesError, match="unavailable 3"):
+            download_batch(batch, with_media(media_settings, attempts=1), store)
+
+
+def test_a_source_that_limits_is_not_asked_for_the_rest(fault_site, media_settings, store, make_batch):
+    limited = fault_site.send(b"", status=429, Retry_After="500")
+    urls = {f"t{number}": fault_site.put(f"/{number}.mp4", limited) for number in range(6)}
+    summary = download_batch(make_batch(urls), with_media(media_settings, max_loss_share=1.0), store)
+    assert summary.waiting == {"rate_limited": 6}
+    assert fault_site.seen.total() == 3
+    assert all(entry.retry_at - now() > dt.timedelta(seconds=400) for entry in quarantined(store).values())
+
+
+def test_what_waited_is_tried_when_it_is_due_and_forgotten_when_it_comes(
+    fault_site, media_settings, store, make_batch, videos
+):
+    busy, good = fault_site.send(b"", status=503), fault_site.send(videos["normal"].read_bytes())
+    batch = make_batch({"t": fault_site.put("/film.mp4", busy, busy, good)})
+    soon = with_media(media_settings, attempts=1, retry_later_s=1.0)
+    assert download_batch(batch, soon, store).waiting == {"unavailable": 1}
+    time.sleep(1.1)
+    assert download_batch(batch, soon, store).waiting == {"unavailable": 1}
+    assert quarantined(store)["t"].attempts == 2
+    time.sleep(1.1)
+    assert download_batch(batch, soon, store).n_downloaded == 1
+    assert quarantined(store) == {}
+
+
+def test_nobody_is_waited_for_longer_than_a_week(fault_site, media_settings, store, make_batch):
+    limited = fault_site.send(b"", status=429, Retry_After="99999999999999")
+    batch = make_batch({"t": fault_site.put("/film.mp4", limited)})
+    assert download_batch(batch, media_settings, store).waiting == {"rate_limited": 1}
+    assert quarantined(store)["t"].retry_at - now() < dt.timedelta(days=7, hours=1)
+
+
+def test_a_kill_after_the_receipt_leaves_nothing_that_waits(fault_site, media_settings, store, make_batch, videos):
+    batch = make_batch({"t": fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))})
+    download_batch(batch, media_settings, store)
+    entry = Quarantine(id="t", stage="download", reason="timeout", is_permanent=False, retry_at=PAST)
+    store.put_json("quarantine/download/t.json", entry.to_json())
+    assert download_batch(batch, media_settings, store).n_reused == 1
+    assert quarantined(store) == {}
+
+
+def store_as_another_run(store, data):
+    """The bytes and the receipt of a run that got other bytes at the same time."""
+    receipt = Receipt(
+        trailer_id="t", sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data), duration_s=4, streams=(),
+        source_url="http://x.invalid", downloader="another",
+    )  # fmt: skip
+    store.put_bytes("media/t.mp4", data)
+    store.create_json("media/t.json", receipt.to_json())
+
+
+def receipt_holds(store):
+    receipt = Receipt.model_validate(store.read_json("media/t.json"))
+    return receipt.sha256 == hashlib.sha256(store.read_bytes("media/t.mp4")).hexdigest()
+
+
+def test_bytes_that_have_their_receipt_are_not_replaced(fault_site, media_settings, store, make_batch, videos):
+    good = fault_site.send(videos["normal"].read_bytes())
+
+    def overtaken(handler):
+        store_as_another_run(store, b"theirs")
+        good(handler)
+
+    download_batch(make_batch({"t": fault_site.put("/film.mp4", overtaken)}), media_settings, store)
+    assert store.read_bytes("media/t.mp4") == b"theirs"
+    assert receipt_holds(store)
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_two_runs_that_store_at_once_leave_a_receipt_that_holds(
+    fault_site, media_settings, store, make_batch, videos, monkeypatch, is_before
+):
+    put_file = type(store).put_file
+
+    def put_beside_another(self, key, path):
+        monkeypatch.setattr(type(store), "put_file", put_file)
+        if is_before:
+            store_as_another_run(store, b"theirs")
+        put_file(self, key, path)
+        if not is_before:
+            store_as_another_run(store, b"theirs")
+
+    monkeypatch.setattr(type(store), "put_file", put_beside_another)
+    url = fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))
+    assert download_batch(make_batch({"t": url}), media_settings, store).n_downloaded == 1
+    assert receipt_holds(store)
+
+
+def test_what_waits_too_often_is_given_up(fault_site, media_settings, store, make_batch):
+    batch = make_batch({"t": fault_site.put("/film.mp4", fault_site.send(b"", status=503))})
+    assert download_batch(batch, with_media(media_settings, attempts=1, give_up_after=1), store).rejected == {
+        "unavailable": 1
+    }
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.invalid/x.mp4", "http://u:p@127.0.0.1/x", "x"])
+def test_addresses_of_other_kinds_are_not_asked_for(media_settings, tmp_path, url):
+    (outcome,) = download_videos([("t", url)], tmp_path, media_settings)
+    assert (outcome.reason, outcome.wait_s) == ("bad_url", None)
+
+
+def test_private_addresses_are_refused_unless_they_are_listed(fault_site, media_settings, videos, tmp_path):
+    fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))
+    port = fault_site.host.split(":")[1]
+    hosts = ["127.0.0.1", "localhost", "127.1", "2130706433", "[::ffff:127.0.0.1]", "0x7f000001"]
+    items = [(f"t{n}", f"http://{host}:{port}/film.mp4") for n, host in enumerate(hosts)]
+    outcomes = download_videos(items, tmp_path, with_media(media_settings, allowed_private_hosts=()))
+    assert [outcome.reason for outcome in outcomes] == ["refused_address"] * len(hosts)
+    assert fault_site.seen.total() == 0
+
+
+def test_commercials_come_without_a_store(fault_site, media_settings, videos, tmp_path):
+    good = videos["silent"].read_bytes()
+    url = fault_site.put("/ads/ad-horror.mp4", fault_site.send(good))
+    came, failed = download_videos([("ad-horror", url), ("ad-x", f"{fault_site.url}/x")], tmp_path, media_settings)
+    assert came.path == tmp_path / "ad-horror.mp4"
+    assert came.path.read_bytes() == good
+    assert [stream.kind for stream in came.probe.streams] == ["video"]
+    assert (failed.path, failed.reason) == (None, "gone")
+    assert [path.name for path in tmp_path.iterdir()] == ["ad-horror.mp4"]
+
+
+def test_a_receipt_without_its_bytes_is_not_believed(fault_site, media_settings, store, make_batch, videos):
+    url = fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))
+    batch = make_batch({"t": url})
+    download_batch(batch, media_settings, store)
+    store.put_bytes("media/t.mp4", b"short")
+    assert download_batch(batch, media_settings, store).n_downloaded == 1
+    assert store.read_bytes("media/t.mp4") == videos["normal"].read_bytes()
+
+
+def test_a_trailer_that_was_taken_down_is_left_alone(fault_site, media_settings, store, make_batch):
+    batch = make_batch({"t": f"{fault_site.url}/film.mp4"})
+    store.put_json("tombstones/t.json", {})
+    assert download_batch(batch, media_settings, store).n_planned == 0
+    assert fault_site.seen.total() == 0
+
+
+def test_a_batch_that_is_not_there_is_an_error(media_settings, store):
+    with pytest.raises(MissingObjectError):
+        download_batch(BatchRef(listed_on=dt.date(2026, 1, 1), number=7), media_settings, store)
+
+
+def test_kill_9_in_the_middle_and_the_next_try_finishes(
+    fault_site, media_settings, store, make_batch, videos, tmp_path
+):
+    good = videos["normal"].read_bytes()
+    stalls = fault_site.send_part(good, 5000, then=fault_site.stall)
+    urls = {
+        "t1": fault_site.put("/1.mp4", fault_site.send(good)),
+        "t2": fault_site.put("/2.mp4", fault_site.send(good), stalls, fault_site.send(good)),
+        "t3": fault_site.put("/3.mp4", fault_site.send(good)),
+    }
+    batch = make_batch(urls)
+    code = (
+        "from trailer_ml.media.download import download_batch\nfrom trailer_ml.records import BatchRef\n"
+        "from trailer_ml.settings import load_settings\nfrom trailer_ml.storage import Store\n"
+        "settings = load_settings()\n"
+        f"download_batch(BatchRef.from_path({batch.path!r}), settings, Store(settings.store))\n"
+    )
+    keys = {
+        "AWS_ACCESS_KEY_ID": media_settings.store.access_key_id.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": media_settings.store.secret_access_key.get_secret_value(),
+        "TMPDIR": str(tmp_path),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **as_environment(media_settings), **keys}
+    )
+    deadline = time.monotonic() + 60
+    while fault_site.seen["/2.mp4"] < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert sorted(store.list_keys("media/")) == ["media/t1.json", "media/t1.mp4"]
+    while any(str(tmp_path) in command for command in working_folders()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert list(tmp_path.glob("trailer-ml-download-*"))  # what the killed one left behind
+
+    n_first = fault_site.seen["/1.mp4"]
+    summary = download_batch(batch, media_settings, store)
+    assert (summary.n_reused, summary.n_downloaded) == (1, 2)
+    assert fault_site.seen["/1.mp4"] == n_first
+    assert {store.read_bytes(f"media/{trailer_id}.mp4") for trailer_id in urls} == {good}
+    assert not list(tmp_path.glob("trailer-ml-download-*"))
+
+
+def working_folders():
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            yield str(path.readlink())
+        except OSError:
+            continue

@@ -1,0 +1,106 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from trailer_ml.errors import MediaError, SettingsError
+from trailer_ml.media.ffmpeg import find_ffmpeg
+from trailer_ml.media.guard import is_public
+from trailer_ml.media.probe import probe_media
+from trailer_ml.settings import MediaSettings
+
+LIMITS = MediaSettings(min_duration_s=1, max_duration_s=60)
+
+
+def test_a_good_file(videos):
+    duration_s, streams = probe_media(videos["normal"], LIMITS)
+    assert duration_s == pytest.approx(4, abs=0.2)
+    video, audio = streams
+    assert (video.kind, video.codec, video.width, video.height, video.fps) == ("video", "h264", 160, 120, 12)
+    assert (audio.kind, audio.codec, audio.sample_rate_hz, audio.n_channels) == ("audio", "aac", 44100, 1)
+
+
+def test_matroska_and_silence_are_fine(videos):
+    assert [stream.codec for stream in probe_media(videos["webm"], LIMITS).streams] == ["vp8", "opus"]
+    assert len(probe_media(videos["silent"], LIMITS).streams) == 1
+
+
+def test_a_cover_picture_is_no_video(videos, make_video, tmp_path):
+    cover = make_video("-i", videos["normal"], "-frames:v", "1", to=tmp_path / "cover.png")
+    song = make_video(
+        "-i", videos["audio"], "-i", cover, "-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic",
+        to=tmp_path / "song.mp4",
+    )  # fmt: skip
+    with pytest.raises(MediaError) as caught:
+        probe_media(song, LIMITS)
+    assert caught.value.reason == "no_video"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
+def test_a_file_that_was_cut_off(videos, tmp_path, share):
+    data = videos["long"].read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(MediaError) as caught:
+        probe_media(path, LIMITS)
+    assert caught.value.reason == "corrupt"
+
+
+def test_a_file_whose_end_is_noise(videos, tmp_path):
+    data = videos["long"].read_bytes()
+    path = tmp_path / "noise.mp4"
+    path.write_bytes(data[: len(data) * 3 // 4] + bytes(reversed(data))[: len(data) // 4])
+    with pytest.raises(MediaError) as caught:
+        probe_media(path, LIMITS)
+    assert caught.value.reason == "corrupt"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<!doctype html><html></html>",
+        b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n",
+        b"ffconcat version 1.0\nfile '/etc/passwd'\n",
+        b"\x00\x00\x00\x18moof",
+    ],
+)
+def test_what_is_no_video(tmp_path, data):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(data)
+    with pytest.raises(MediaError) as caught:
+        probe_media(path, LIMITS)
+    assert caught.value.reason == "not_a_video"
+
+
+def test_a_playlist_behind_a_good_beginning_is_not_opened(videos, tmp_path):
+    """The first bytes can be forged; which formats may be opened cannot."""
+    path = tmp_path / "x.mp4"
+    path.write_bytes(b"#EX\nftyp\nffconcat version 1.0\nfile '" + str(videos["normal"]).encode() + b"'\n")
+    with pytest.raises(MediaError) as caught:
+        probe_media(path, LIMITS)
+    assert caught.value.reason == "corrupt"
+
+
+def test_ffmpeg_is_found():
+    assert subprocess.run([find_ffmpeg(), "-version"], capture_output=True, check=True).stdout.startswith(
+        b"ffmpeg version"
+    )
+    assert find_ffmpeg(sys.executable) == shutil.which(sys.executable)
+    with pytest.raises(SettingsError, match="no-such-ffmpeg"):
+        find_ffmpeg("no-such-ffmpeg")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "2002:7f00:1::",
+     "64:ff9b::7f00:1", "224.0.0.1", "100.64.0.1", "fd00::1"],
+)  # fmt: skip
+def test_private_addresses(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111", "64:ff9b::101:101"])
+def test_public_addresses(address):
+    assert is_public(address)

@@ -1,0 +1,170 @@
+"""The champion: who becomes it, why, and how it is opened; and the checkpoints that lead there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trailer_ml.errors import ConflictError, ModelMismatchError, NoModelError
+from trailer_ml.model import checkpoints
+from trailer_ml.model.card import ModelCard, card_key
+from trailer_ml.model.registry import judge, load_encoder, promote_model, read_champion
+from trailer_ml.records import Evaluation
+from trailer_ml.settings import FeatureSettings, ModelSettings, Settings
+from trailer_ml.storage import CHAMPION_KEY, Store, model_key
+
+
+def evaluation(version: str = "m-1", ours: float = 0.9, untrained: float = 0.5, **more: object) -> Evaluation:
+    facts = {"n_queries": 9, "k": 10, "chance_map_at_k": 0.1, "recall_at_k": 0.5, "precision_at_k": 0.5, **more}
+    return Evaluation.model_validate({"version": version, "map_at_k": ours, "untrained_map_at_k": untrained, **facts})
+
+
+def put_card(store: Store, measured: Evaluation, encoder_sha256: str = "0" * 64) -> None:
+    card = ModelCard(
+        version=measured.version,
+        encoder_sha256=encoder_sha256,
+        video_dim=2,
+        audio_dim=2,
+        genres=("Action", "Drama"),
+        backbone="MobileNet",
+        backbone_weights="random",
+        model=ModelSettings(),
+        features=FeatureSettings(),
+        dataset_key="",
+        shards=(),
+        n_trailers={},
+        n_films={},
+        test_films=(),
+        evaluation=measured,
+        held_out_gallery={},
+        history=(),
+        previous_champion=None,
+        software={},
+    )
+    store.create_json(card_key(measured.version), card.to_json())
+
+
+@pytest.mark.parametrize(
+    ("ours", "untrained", "champion", "is_better", "reason"),
+    [
+        (0.9, 0.5, None, True, "mAP@10 0.900, and there was no champion"),
+        (0.9, 0.5, 0.8, True, "mAP@10 0.900 is better than 0.800 of m-0"),
+        (0.9, 0.5, 0.9, False, "mAP@10 0.900 is not better than 0.900 of the champion m-0"),
+        (0.11, 0.05, None, False, "mAP@10 0.110 is not 0.02 above chance (0.100)"),
+        (0.9, 0.89, None, False, "mAP@10 0.900 is not 0.02 above the untrained model (0.890)"),
+        (0.9, 0.89, 0.2, False, "mAP@10 0.900 is not 0.02 above the untrained model (0.890)"),
+    ],
+)
+def test_a_verdict_has_its_reason(
+    ours: float, untrained: float, champion: float | None, is_better: bool, reason: str
+) -> None:
+    verdict = judge(evaluation(ours=ours, untrained=untrained), "m-0" if champion else None, champion, ModelSettings())
+    assert verdict == (is_better, reason)
+
+
+def test_the_pointer_moves_to_better_models_only(settings: Settings, store: Store) -> None:
+    assert read_champion(store) is None
+    for version, ours in (("m-1", 0.8), ("m-2", 0.9), ("m-3", 0.85)):
+        put_card(store, evaluation(version, ours))
+    assert promote_model(evaluation("m-1", 0.8), settings, store).is_promoted
+    second = promote_model(evaluation("m-2", 0.9, champion="m-1", champion_map_at_k=0.8), settings, store)
+    assert (second.is_promoted, second.champion) == (True, "m-2")
+    third = promote_model(evaluation("m-3", 0.85, champion="m-2", champion_map_at_k=0.9), settings, store)
+    assert (third.is_promoted, third.champion) == (False, "m-2")
+    assert "not better" in third.reason
+    again = promote_model(evaluation("m-2", 0.9), settings, store)
+    assert (again.is_promoted, again.champion, again.reason) == (False, "m-2", "it is the champion already")
+    assert read_champion(store) == "m-2"
+
+
+def test_a_champion_that_was_not_measured_on_these_queries_stands_by_its_card(settings: Settings, store: Store) -> None:
+    for version, ours in (("m-1", 0.8), ("m-2", 0.7)):
+        put_card(store, evaluation(version, ours))
+    promote_model(evaluation("m-1", 0.8), settings, store)
+    second = promote_model(evaluation("m-2", 0.7, champion="m-1"), settings, store)
+    assert not second.is_promoted
+    assert "0.800 of the champion m-1" in second.reason
+
+
+def test_a_model_without_a_card_is_not_promoted(settings: Settings, store: Store) -> None:
+    with pytest.raises(NoModelError, match="no model m-1: `trailer-ml train` makes one"):
+        promote_model(evaluation(), settings, store)
+    assert read_champion(store) is None
+
+
+def test_two_promotions_at_once_do_not_overwrite_each_other(store: Store) -> None:
+    seen = store.read_pointer(CHAMPION_KEY)
+    store.swap_pointer(CHAMPION_KEY, {"version": "m-1"}, seen)
+    with pytest.raises(ConflictError):
+        store.swap_pointer(CHAMPION_KEY, {"version": "m-2"}, seen)
+    assert read_champion(store) == "m-1"
+
+
+def test_no_champion_says_how_to_make_one(store: Store) -> None:
+    with pytest.raises(NoModelError, match="no model has been promoted yet: `trailer-ml train` makes one"):
+        load_encoder(store)
+
+
+def test_an_encoder_that_is_not_the_cards_is_refused(store: Store, tmp_path: Path) -> None:
+    put_card(store, evaluation())
+    store.put_bytes(model_key("m-1", "encoder.keras"), b"something else")
+    with pytest.raises(ModelMismatchError, match=r"models/m-1/encoder\.keras is damaged"):
+        load_encoder(store, "m-1", tmp_path)
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+class KerasLike:
+    """As much of a Keras variable as checkpoints use."""
+
+    def __init__(self, value: np.ndarray) -> None:
+        self.path = "layer/kernel"
+        self.shape = value.shape
+        self.value = value
+
+    def numpy(self) -> np.ndarray:
+        return self.value
+
+    def assign(self, value: np.ndarray) -> None:
+        self.value = value
+
+
+def variables(*shapes: tuple[int, ...]) -> list[KerasLike]:
+    rng = np.random.default_rng(len(shapes))
+    return [KerasLike(rng.normal(size=shape)) for shape in shapes]
+
+
+def test_the_latest_checkpoint_is_found_and_older_ones_are_gone(store: Store) -> None:
+    state = {"encoder": variables((2, 3), (4,)), "optimizer": variables((2,))}
+    assert checkpoints.read_latest(store, "m-1") is None
+    checkpoints.write_checkpoint(store, "m-1", 0, [{"loss": 3.0}], state)
+    checkpoints.write_checkpoint(store, "m-1", 0, [{"loss": 3.0}, {"loss": 2.0}], state)
+    checkpoints.write_checkpoint(store, "m-1", 1, [{"loss": 1.0}], state)
+    latest = checkpoints.read_latest(store, "m-1")
+    assert latest
+    assert (latest.phase, latest.n_epochs, latest.history) == (1, 1, [{"loss": 1.0}])
+    assert latest.groups == {"encoder", "optimizer"}
+    assert len(list(store.list_keys("models/m-1/"))) == 2
+    fresh = {"encoder": variables((2, 3), (4,))}
+    checkpoints.restore(latest, fresh)
+    np.testing.assert_array_equal(fresh["encoder"][0].value, state["encoder"][0].value)
+
+
+def test_half_a_checkpoint_is_not_there_and_a_damaged_one_is_passed_over(store: Store) -> None:
+    state = {"encoder": variables((2, 3))}
+    checkpoints.write_checkpoint(store, "m-1", 0, [{"loss": 3.0}], state)
+    store.put_bytes(model_key("m-1", "checkpoints/00/0002.npz"), b"half of it")
+    latest = checkpoints.read_latest(store, "m-1")
+    assert latest
+    assert latest.n_epochs == 1
+    store.put_json(model_key("m-1", "checkpoints/00/0002.json"), {"sha256": "0" * 64, "history": []})
+    passed_over = checkpoints.read_latest(store, "m-1")
+    assert passed_over
+    assert passed_over.n_epochs == 1
+
+
+def test_a_checkpoint_of_another_model_is_refused(store: Store) -> None:
+    checkpoints.write_checkpoint(store, "m-1", 0, [{"loss": 3.0}], {"encoder": variables((2, 3))})
+    latest = checkpoints.read_latest(store, "m-1")
+    assert latest
+    with pytest.raises(ModelMismatchError, match="another model: no encoder/0000/kernel"):
+        checkpoints.restore(latest, {"encoder": variables((3, 3))})

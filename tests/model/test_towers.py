@@ -1,0 +1,240 @@
+"""Towers and backbones: shapes, missing parts, what is frozen, what is saved, and what is refused."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from trailer_ml.errors import DataError, ModelMismatchError, SettingsError
+from trailer_ml.model import archive, checkpoints
+from trailer_ml.model.backbones import calibrate, leaf_layers, load_backbone, weights_digest
+from trailer_ml.model.checkpoints import Checkpoint
+from trailer_ml.model.encoder import Encoder
+from trailer_ml.model.towers import build_encoder, build_trainer
+from trailer_ml.model.train import set_trainable
+from trailer_ml.settings import FeatureSettings, ModelSettings
+from trailer_ml.storage import Store, backbone_key
+from trailer_ml.vectors import split_scores
+
+SIZE, N_FRAMES = 48, 4
+FEATURES = FeatureSettings(n_frames=N_FRAMES, image_size=SIZE)
+SETTINGS = ModelSettings(
+    backbone="MobileNetV2",
+    backbone_arguments={"alpha": 0.35},
+    weights="random",
+    image_size=32,
+    spectrogram_size=32,
+    lstm_units=8,
+    video_dim=6,
+    audio_dim=5,
+)
+
+
+def arrays(n: int = 5, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [
+        rng.integers(0, 255, (n, N_FRAMES, SIZE, SIZE, 3), dtype=np.uint8),
+        np.ones((n, N_FRAMES), bool),
+        rng.integers(0, 255, (n, SIZE, SIZE, 3), dtype=np.uint8),
+        np.ones(n, bool),
+    ]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    backbone = load_backbone(SETTINGS, None).layer  # type: ignore[arg-type]
+    calibrate(backbone, arrays()[0].reshape(-1, SIZE, SIZE, 3))
+    return build_encoder(backbone, SETTINGS, FEATURES)
+
+
+def test_a_score_is_the_sum_of_its_video_and_audio_share(encoder: keras.Model) -> None:
+    vectors = encoder.predict_on_batch(arrays())
+    assert vectors.shape == (5, 11)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.square(vectors[:, :6]).sum(axis=1), 0.5, rtol=1e-5)
+    video, audio = split_scores(vectors[0], vectors, 6)
+    np.testing.assert_allclose(video + audio, vectors @ vectors[0], rtol=1e-5)
+
+
+def test_a_missing_part_is_zero_and_the_other_is_all(encoder: keras.Model) -> None:
+    frames, mask, spectrogram, has_audio = arrays()
+    has_audio[1] = False
+    mask[2] = False
+    mask[3], has_audio[3] = False, False
+    vectors = encoder.predict_on_batch([frames, mask, spectrogram, has_audio])
+    assert np.isfinite(vectors).all()
+    lengths = np.linalg.norm(vectors[:, :6], axis=1), np.linalg.norm(vectors[:, 6:], axis=1)
+    np.testing.assert_allclose(lengths[0], [0.5**0.5, 1, 0, 0, 0.5**0.5], atol=1e-5)
+    np.testing.assert_allclose(lengths[1], [0.5**0.5, 0, 1, 0, 0.5**0.5], atol=1e-5)
+
+
+def test_padding_does_not_count(encoder: keras.Model) -> None:
+    frames, mask, spectrogram, has_audio = arrays()
+    mask[:, 2:] = False
+    before = encoder.predict_on_batch([frames, mask, spectrogram, has_audio])
+    frames[:, 2:] = 255 - frames[:, 2:]
+    np.testing.assert_array_equal(encoder.predict_on_batch([frames, mask, spectrogram, has_audio]), before)
+    mask[:, 2] = True
+    assert np.abs(encoder.predict_on_batch([frames, mask, spectrogram, has_audio]) - before).max() > 1e-3
+
+
+def test_batch_normalisation_of_the_backbone_stays_in_inference_mode(encoder: keras.Model) -> None:
+    backbone = encoder.get_layer("backbone")
+    norms = [layer for layer in leaf_layers(backbone.backbone) if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [norm.moving_mean.numpy() for norm in norms]
+    frames = arrays()[0]
+    np.testing.assert_allclose(backbone(frames, training=True), backbone(frames, training=False), rtol=1e-5)
+    set_trainable(backbone.backbone, -1)
+    trainer = build_trainer(encoder, 3, is_classifier=True, with_backbone=True)
+    trainer.compile("sgd", dict.fromkeys(("video_genre", "audio_genre"), "sparse_categorical_crossentropy"))
+    trainer.train_on_batch(arrays(), {name: np.arange(5) % 3 for name in ("video_genre", "audio_genre")})
+    for norm, mean in zip(norms, before, strict=True):
+        np.testing.assert_array_equal(norm.moving_mean.numpy(), mean)
+
+
+def test_calibration_keeps_a_random_backbone_alive() -> None:
+    keras.utils.set_random_seed(2)
+    backbone = load_backbone(SETTINGS, None).layer  # type: ignore[arg-type]
+    frames = arrays(8)[0]
+    dead = backbone(frames).numpy()
+    calibrate(backbone, frames.reshape(-1, SIZE, SIZE, 3))
+    alive = backbone(frames).numpy()
+    assert alive.std(axis=(0, 1)).mean() > 10 * dead.std(axis=(0, 1)).mean()
+    assert np.isfinite(alive).all()
+
+
+def test_the_last_layers_are_trained_and_normalisation_never(encoder: keras.Model) -> None:
+    backbone = encoder.get_layer("backbone").backbone
+
+    def trained(n_layers: int) -> list[str]:
+        set_trainable(backbone, n_layers)
+        return [layer.name for layer in leaf_layers(backbone) if layer.trainable_weights]
+
+    assert trained(0) == []
+    assert trained(3) == ["Conv_1"]  # of Conv_1, Conv_1_bn and out_relu
+    assert len(trained(-1)) == 52
+    assert not [name for name in trained(-1) if "bn" in name.lower()]
+
+
+def test_frozen_save_then_unfreeze_then_load_gives_the_same_embeddings(encoder: keras.Model, tmp_path: Path) -> None:
+    backbone = encoder.get_layer("backbone").backbone
+    set_trainable(backbone, 0)
+    frozen = encoder.predict_on_batch(arrays())
+    path = tmp_path / "encoder.keras"
+    path.write_bytes(archive.to_bytes(encoder))
+    state = Checkpoint(0, 1, [], {name: v.numpy() for name, v in checkpoints._named({"encoder": encoder.variables})})
+    set_trainable(backbone, -1)
+    np.testing.assert_array_equal(encoder.predict_on_batch(arrays()), frozen)
+    loaded = archive.load(path)
+    set_trainable(loaded.get_layer("backbone").backbone, 5)
+    np.testing.assert_allclose(loaded.predict_on_batch(arrays()), frozen, atol=1e-6)
+    for weight in loaded.weights:
+        weight.assign(weight * 0)
+    checkpoints.restore(state, {"encoder": loaded.variables})
+    np.testing.assert_allclose(loaded.predict_on_batch(arrays()), frozen, atol=1e-6)
+
+
+def test_an_archive_holds_no_time_and_is_the_same_each_time(encoder: keras.Model, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.keras"
+    path.write_bytes(archive.to_bytes(encoder))
+    assert archive.to_bytes(encoder) == path.read_bytes()
+    assert archive.to_bytes(archive.load(path)) == archive.to_bytes(archive.load(path))
+    with zipfile.ZipFile(path) as members:
+        assert {member.date_time for member in members.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert json.loads(members.read("metadata.json"))["date_saved"].startswith("1980")
+
+
+def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.keras"
+    path.write_bytes(b"no zip")
+    with pytest.raises(ModelMismatchError, match=r"encoder\.keras cannot be loaded"):
+        archive.load(path)
+
+
+def test_embedding_goes_in_small_batches_and_says_what_it_wants(encoder: keras.Model) -> None:
+    wrapped = Encoder(encoder, "m-0", FEATURES)
+    many = arrays(19)
+    np.testing.assert_allclose(wrapped.embed(*many), encoder.predict_on_batch(many), atol=1e-6)
+    assert wrapped.embed(*(array[:0] for array in many)).shape == (0, 11)
+    with pytest.raises(ModelMismatchError, match="m-0 wants 4 frames"):
+        wrapped.embed(many[0][:, :3], *many[1:])
+
+
+def test_a_wrong_name_is_an_error_with_a_suggestion(store: Store) -> None:
+    with pytest.raises(SettingsError, match=r"'resnet50v' is no model.*ResNet50V2"):
+        load_backbone(ModelSettings(backbone="resnet50v", weights="random"), store)
+
+
+def test_a_wrong_argument_is_an_error(store: Store) -> None:
+    wrong = SETTINGS.model_copy(update={"backbone_arguments": {"alpha": 0.35, "beta": 1}})
+    with pytest.raises(SettingsError, match=r"MobileNetV2 refuses size 32 .*beta"):
+        load_backbone(wrong, store)
+
+
+def test_a_wrong_layer_is_an_error_with_a_suggestion(store: Store) -> None:
+    wrong = SETTINGS.model_copy(update={"backbone_layer": "block_3_ad"})
+    with pytest.raises(SettingsError, match=r"no layer 'block_3_ad', but .*block_3_"):
+        load_backbone(wrong, store)
+
+
+def test_a_layer_in_the_middle_answers(store: Store) -> None:
+    cut = load_backbone(SETTINGS.model_copy(update={"backbone_layer": "block_3_expand_relu"}), store).layer
+    assert cut.backbone.layers[-1].name == "block_3_expand_relu"
+    assert cut(arrays()[0]).shape == (5, N_FRAMES, 48)
+
+
+def keras_file(path: Path, shape: tuple[int | None, ...], *, is_flat: bool = False) -> Path:
+    pictures = keras.Input(shape)
+    answer = keras.layers.Conv2D(7, 3, name="look")(pictures)
+    if is_flat:
+        answer = keras.layers.GlobalMaxPooling2D()(answer)
+    keras.Model(pictures, answer).save(path)
+    return path
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_a_backbone_of_ones_own_is_shown_0_to_255(store: Store, tmp_path: Path, is_flat: bool) -> None:
+    path = keras_file(tmp_path / "own.keras", (32, 32, 3), is_flat=is_flat)
+    found = load_backbone(SETTINGS.model_copy(update={"backbone": str(path)}), store)
+    assert found.weights.startswith("file ")
+    frames = np.full((2, N_FRAMES, 32, 32, 3), 255, np.uint8)
+    kernel, bias = keras.saving.load_model(path, compile=False).get_layer("look").weights
+    expected = kernel.numpy().sum(axis=(0, 1, 2)) * 255 + bias.numpy()
+    np.testing.assert_allclose(found.layer(frames)[0, 0], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((40, 40, 3), "takes pictures of 40x40.*TRAILER_MODEL_IMAGE_SIZE=40"), ((32, 32, 1), r"not pictures \(n")],
+)
+def test_a_backbone_of_another_size_or_rank_is_an_error(
+    store: Store, tmp_path: Path, shape: tuple[int, ...], message: str
+) -> None:
+    path = keras_file(tmp_path / "own.keras", shape)
+    with pytest.raises(SettingsError, match=message):
+        load_backbone(SETTINGS.model_copy(update={"backbone": str(path)}), store)
+
+
+def test_a_file_that_is_no_model_is_an_error(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "own.keras"
+    path.write_text("no model")
+    with pytest.raises(SettingsError, match=r"own\.keras is no Keras model"):
+        load_backbone(SETTINGS.model_copy(update={"backbone": str(path)}), store)
+
+
+def test_imagenet_weights_are_never_replaced_silently_and_are_kept_in_the_store(store: Store, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(5)
+    original = load_backbone(SETTINGS, store).layer
+    path = tmp_path / "kept.weights.h5"
+    original.backbone.save_weights(path)
+    with pytest.raises(DataError, match=r"put them at s3://.*(backbones/MobileNetV2-\w+-imagenet.weights.h5)") as told:
+        load_backbone(SETTINGS.model_copy(update={"weights": "imagenet"}), store)
+    name = str(told.value).split("backbones/")[1].split(",")[0]
+    store.put_bytes(backbone_key(name), path.read_bytes())
+    kept = load_backbone(SETTINGS.model_copy(update={"weights": "imagenet"}), store)
+    assert kept.weights == "imagenet"
+    assert weights_digest(kept.layer) == weights_digest(original)

@@ -1,0 +1,288 @@
+"""From shards to an encoder: trained, killed and gone on with, measured, opened again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from trailer_ml.errors import CollapseError, CorruptShardError, DataError, SettingsError
+from trailer_ml.model.card import ModelCard, read_card
+from trailer_ml.model.dataset import Dataset, assemble_dataset, read_dataset
+from trailer_ml.model.encoder import Encoder
+from trailer_ml.model.evaluate import evaluate_model, measure_retrieval
+from trailer_ml.model.examples import Examples
+from trailer_ml.model.initial import read_or_make_initial
+from trailer_ml.model.registry import load_encoder
+from trailer_ml.model.train import check_alive, train_phases, warm_up
+from trailer_ml.records import Evaluation, PhaseSummary
+from trailer_ml.settings import PhaseSettings, Settings, as_environment
+from trailer_ml.storage import Store, model_key
+
+RUN = """
+from trailer_ml.model.dataset import assemble_dataset
+from trailer_ml.model.evaluate import evaluate_model
+from trailer_ml.model.train import train_phases, warm_up
+from trailer_ml.settings import load_settings
+from trailer_ml.storage import Store
+
+settings = load_settings()
+store = Store(settings.store)
+ref = assemble_dataset(settings, store)
+warm_up(ref, settings, store)
+train_phases(ref, settings, store)
+print(evaluate_model(ref, settings, store).model_dump_json())
+"""
+
+
+class Trained:
+    """A finished training and what it left."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings.store)
+        self.ref = assemble_dataset(settings, self.store)
+        self.warm_up: PhaseSummary = warm_up(self.ref, settings, self.store)
+        self.phases: PhaseSummary = train_phases(self.ref, settings, self.store)
+        self.evaluation: Evaluation = evaluate_model(self.ref, settings, self.store)
+        self.card: ModelCard = read_card(self.ref.version, self.store)
+        self.dataset: Dataset = read_dataset(self.ref.version, self.store)
+
+    def encoder(self) -> Encoder:
+        return load_encoder(self.store, self.ref.version, self.settings.model.cache_folder)
+
+    def examples(self) -> Examples:
+        return Examples(self.dataset, self.store, self.settings.model.cache_folder / "shards")
+
+
+@pytest.fixture(scope="module")
+def trained(module_settings: Settings) -> Iterator[Trained]:
+    yield Trained(module_settings)
+    keras.utils.clear_session()
+
+
+def with_model(settings: Settings, **changes: object) -> Settings:
+    return settings.model_copy(update={"model": settings.model.model_copy(update=changes)})
+
+
+def objects(store: Store) -> dict[str, bytes]:
+    return {key: store.read_bytes(key) for key in store.list_keys("")}
+
+
+def test_it_learns_what_the_genres_have_in_common(trained: Trained) -> None:
+    assert trained.evaluation.map_at_k > 0.9
+    assert trained.evaluation.map_at_k > trained.evaluation.untrained_map_at_k + 0.1
+    assert trained.evaluation.chance_map_at_k < 0.3
+    assert set(trained.evaluation.per_genre) <= set(trained.ref.genres)
+
+
+def test_summaries_say_which_phase_ended_how(trained: Trained) -> None:
+    assert (trained.warm_up.phase, trained.warm_up.epochs, trained.warm_up.is_new) == ("warm-up", 6, True)
+    assert (trained.phases.phase, trained.phases.epochs, trained.phases.is_new) == ("top", 2, True)
+    assert trained.warm_up.seconds > 0
+
+
+def test_nothing_is_done_twice(trained: Trained) -> None:
+    before = objects(trained.store)
+    again = Trained(trained.settings)
+    assert not again.warm_up.is_new
+    assert not again.phases.is_new
+    assert again.phases.loss == trained.phases.loss
+    assert again.evaluation == trained.evaluation
+    assert objects(trained.store) == before
+
+
+def test_the_card_says_how_it_came_about(trained: Trained) -> None:
+    card = trained.card
+    assert [(phase.phase, len(phase.epochs)) for phase in card.history] == [("warm-up", 6), ("frozen", 3), ("top", 2)]
+    assert {"loss", "active_share", "pair_distance"} <= set(card.history[1].epochs[0])
+    assert card.history[0].epochs[-1]["loss"] < card.history[0].epochs[0]["loss"]
+    assert (card.backbone, card.backbone_weights) == ("MobileNet", "random")
+    assert [shard.sha256 for shard in card.shards] == [shard.sha256 for shard in trained.dataset.shards]
+    assert sum(card.n_trailers.values()) == 49
+    assert card.n_films["test"] == len(card.test_films)
+    assert card.evaluation == trained.evaluation
+    assert 0 < card.held_out_gallery["chance_map_at_k"] < card.held_out_gallery["map_at_k"] <= 1
+    assert card.features.n_frames == 4
+
+
+def test_only_the_last_checkpoint_is_left(trained: Trained) -> None:
+    keys = list(trained.store.list_keys(model_key(trained.ref.version, "checkpoints/")))
+    assert [key.rpartition("checkpoints/")[2] for key in keys] == ["02/0002.json", "02/0002.npz"]
+
+
+def test_the_last_phase_trains_the_last_layers_of_the_backbone_only(trained: Trained) -> None:
+    with trained.examples() as examples:
+        before = read_or_make_initial(trained.dataset, examples, trained.store).encoder.get_layer("backbone")
+    after = trained.encoder()._model.get_layer("backbone")
+    changed = {
+        old.path.split("/")[0]
+        for old, new in zip(before.backbone.weights, after.backbone.weights, strict=True)
+        if (old.numpy() != new.numpy()).any()
+    }
+    assert changed == {"conv_dw_5", "conv_pw_5"}
+
+
+def test_its_encoder_gives_unit_vectors_also_of_odd_trailers(trained: Trained) -> None:
+    encoder = trained.encoder()
+    with trained.examples() as examples:
+        vectors = encoder.embed(*examples.read(range(len(examples))))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(vectors[4, encoder.video_dim :], 0)
+    figures = measure_retrieval(vectors, trained.dataset.trailers)
+    assert figures.map_at_k == pytest.approx(trained.evaluation.map_at_k)
+
+
+def test_a_loaded_encoder_embeds_as_the_one_that_was_saved(trained: Trained, tmp_path: Path) -> None:
+    with trained.examples() as examples:
+        arrays = examples.read(range(9))
+    elsewhere = load_encoder(trained.store, trained.ref.version, tmp_path)
+    np.testing.assert_array_equal(trained.encoder().embed(*arrays), elsewhere.embed(*arrays))
+
+
+def test_kept_features_are_found_again_by_another_machine(trained: Trained, tmp_path: Path) -> None:
+    kept = list(trained.store.list_keys("backbones/features/"))
+    assert len(kept) == len(trained.dataset.shards)
+    other = with_model(trained.settings, cache_folder=tmp_path, phases=trained.settings.model.phases[:1])
+    before = objects(trained.store)
+    ref = assemble_dataset(other, trained.store)
+    assert ref.version != trained.ref.version
+    assert warm_up(ref, other, trained.store).is_new
+    new = set(objects(trained.store)) - set(before)
+    assert not [key for key in new if key.startswith("backbones/")]
+    again = read_card(trained.ref.version, trained.store).history[0].epochs
+    resumed = trained.store.read_json(model_key(ref.version, "phases/00.json"))["epochs"]
+    assert [epoch["loss"] for epoch in resumed] == pytest.approx([epoch["loss"] for epoch in again])
+
+
+def test_a_film_has_no_teaser_of_its_own_among_the_answers(trained: Trained) -> None:
+    films = [trailer.film_id for trailer in trained.dataset.trailers]
+    assert films.count("imdb-tt0000019") == 2
+    vectors = np.eye(len(films), dtype=np.float32)
+    assert measure_retrieval(vectors, trained.dataset.trailers).map_at_k < 0.5
+
+
+def test_evaluating_before_training_is_an_error(small: Settings, store: Store, fill: Callable, odd_world: list) -> None:
+    fill(odd_world)
+    ref = assemble_dataset(small, store)
+    with pytest.raises(DataError, match=f"training of {ref.version} is not finished"):
+        evaluate_model(ref, small, store)
+
+
+def test_a_changed_shard_is_named(small: Settings, store: Store, fill: Callable, odd_world: list) -> None:
+    fill(odd_world)
+    ref = assemble_dataset(small, store)
+    key = next(key for key in store.list_keys("shards/") if key.endswith("0001.tfrecord"))
+    data = bytearray(store.read_bytes(key))
+    data[len(data) // 2] ^= 1
+    store.put_bytes(key, bytes(data))
+    with pytest.raises(CorruptShardError, match=r"0001\.tfrecord"):
+        warm_up(ref, small, store)
+
+
+def test_a_trailer_of_another_genre_vocabulary_needs_no_warm_up_phase(
+    small: Settings, store: Store, fill: Callable, odd_world: list
+) -> None:
+    fill(odd_world)
+    only_triplets = with_model(small, phases=small.model.phases[1:2])
+    assert warm_up(assemble_dataset(only_triplets, store), only_triplets, store).phase == "none"
+
+
+def test_mixed_precision_trains_and_answers_in_float32(
+    small: Settings, store: Store, fill: Callable, make_world: Callable
+) -> None:
+    fill(make_world(24))
+    phases = tuple(phase.model_copy(update={"epochs": 1}) for phase in small.model.phases)
+    found = Trained(with_model(small, mixed_precision=True, phases=phases))
+    keras.mixed_precision.set_global_policy("float32")
+    assert all(np.isfinite(epoch["loss"]) for phase in found.card.history for epoch in phase.epochs)
+    with found.examples() as examples:
+        vectors = found.encoder().embed(*examples.read(range(5)))
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    assert found.encoder()._model.get_layer("backbone").compute_dtype == "float16"
+
+
+def test_several_accelerators_are_refused_before_anything_is_done(
+    small: Settings, store: Store, fill: Callable, make_world: Callable
+) -> None:
+    fill(make_world(24))
+    distributed = with_model(small, use_distribution=True)
+    ref = assemble_dataset(distributed, store)
+    with pytest.raises(SettingsError, match="no data parallelism on the TensorFlow backend"):
+        warm_up(ref, distributed, store)
+
+
+PHASE = PhaseSettings(name="triplets", loss="triplet_semi_hard", epochs=9, learning_rate=1.0)
+
+
+def test_collapse_is_an_error_and_slow_learning_is_not() -> None:
+    collapsed = {"loss": 0.2, "pair_distance": 1e-4, "active_share": 1.0}
+    learning = {"loss": 0.2, "pair_distance": 0.6, "active_share": 0.9}
+    check_alive([collapsed] * 2, PHASE, margin=0.2)
+    check_alive([collapsed, collapsed, learning], PHASE, margin=0.2)
+    with pytest.raises(CollapseError, match=r"triplets has collapsed: for 3 epochs .* at the margin \(0\.2\)"):
+        check_alive([learning, collapsed, collapsed, collapsed], PHASE, margin=0.2)
+    with pytest.raises(CollapseError, match="loss of triplets is nan after epoch 1"):
+        check_alive([{"loss": float("nan")}], PHASE, margin=0.2)
+
+
+def run_elsewhere(settings: Settings) -> subprocess.Popen[str]:
+    assert settings.store.access_key_id
+    assert settings.store.secret_access_key
+    environment = {
+        **os.environ,
+        **as_environment(settings),
+        "AWS_ACCESS_KEY_ID": settings.store.access_key_id.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": settings.store.secret_access_key.get_secret_value(),
+    }
+    return subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_killed_twice_it_ends_with_the_same_figures(
+    trained: Trained, small: Settings, store: Store, fill: Callable, odd_world: list
+) -> None:
+    fill(odd_world)
+    for checkpoint in ("00/0003.json", "02/0001.json"):
+        key = model_key(trained.ref.version, f"checkpoints/{checkpoint}")
+        deadline = time.monotonic() + 120
+        with run_elsewhere(small) as child:
+            while not store.exists(key):
+                assert child.poll() is None, "it ended before it could be killed"
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            child.send_signal(signal.SIGKILL)
+        assert not store.exists(model_key(trained.ref.version, "card.json"))
+    with run_elsewhere(small) as last:
+        told, _ = last.communicate()
+    assert last.returncode == 0
+    evaluation = Evaluation.model_validate(json.loads(told))
+    assert evaluation == trained.evaluation
+    card = read_card(evaluation.version, store)
+    assert card.history == trained.card.history
+    with trained.examples() as examples:
+        arrays = examples.read(range(20))
+    resumed = load_encoder(store, evaluation.version, small.model.cache_folder)
+    np.testing.assert_array_equal(resumed.embed(*arrays), trained.encoder().embed(*arrays))
+
+
+@pytest.mark.slow
+def test_with_shuffled_labels_it_gives_chance(
+    small: Settings, store: Store, fill: Callable, make_world: Callable, make_trailer: Callable
+) -> None:
+    world = make_world(80, seed=3)
+    genres = [trailer.genres for trailer, _ in world]
+    np.random.default_rng(0).shuffle(genres)
+    fill(
+        [(make_trailer(n, genre), features) for n, (genre, (_, features)) in enumerate(zip(genres, world, strict=True))]
+    )
+    found = Trained(small).evaluation
+    assert found.map_at_k == pytest.approx(found.chance_map_at_k, abs=0.12)

@@ -1,0 +1,66 @@
+"""A published index, and a few small videos of known looks."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trailer_ml.embeddings.embed import embed_features
+from trailer_ml.features.extract import extract_features
+from trailer_ml.index.build import build_index
+from trailer_ml.index.publish import publish_index
+from trailer_ml.media.ffmpeg import find_ffmpeg
+from trailer_ml.model.registry import load_encoder
+from trailer_ml.records import Trailer
+
+LOOKS = {
+    "bars": ("smptebars=size=96x96:rate=10", "sine=frequency=220"),
+    "plasma": ("mandelbrot=size=96x96:rate=10", "anoisesrc=color=pink:amplitude=0.4:seed=3"),
+    "test": ("testsrc2=size=96x96:rate=10", "sine=frequency=3000:beep_factor=4"),
+    "blend": ("gradients=size=96x96:rate=10:seed=5:c0=red:c1=navy", "sine=frequency=900"),
+}
+
+
+def make_video(path: Path, look: str, *filters: str) -> Path:
+    picture, sound = LOOKS[look]
+    arguments = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, *filters, "-t", "5", "-y", str(path)]
+    subprocess.run([find_ffmpeg(None), "-v", "error", "-nostdin", *arguments], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One video of each look, with another encoding of it under `<look>-again`."""
+    folder = tmp_path_factory.mktemp("videos")
+    made = {look: make_video(folder / f"{look}.mp4", look) for look in LOOKS}
+    again = {f"{look}-again": make_video(folder / f"{look}-again.mp4", look, "-crf", "25") for look in LOOKS}
+    return made | again
+
+
+@pytest.fixture
+def publish(settings, store) -> Callable[[], str]:
+    """Builds and publishes an index of what is embedded."""
+
+    def build_and_publish() -> str:
+        summary = publish_index(build_index(settings, store).version, settings, store)
+        assert summary.is_published
+        return summary.version
+
+    return build_and_publish
+
+
+@pytest.fixture
+def video_world(settings, store, videos, put_champion, put_embedded, make_trailer, publish) -> list[Trailer]:
+    """A champion, and an index of the four looks, two trailers of a film for each: the second is mirrored by noise."""
+    put_champion()
+    encoder = load_encoder(store, "m-1", settings.model.cache_folder)
+    seen = [extract_features(videos[look], encoder.feature_settings) for look in LOOKS]
+    vectors = embed_features(seen, encoder)
+    other = vectors + np.random.default_rng(0).normal(0, 0.02, vectors.shape).astype(np.float32)
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    trailers = [make_trailer(n, film_id=f"imdb-tt{n % 4}", title=list(LOOKS)[n % 4]) for n in range(8)]
+    put_embedded(np.concatenate([vectors, other]), trailers)
+    publish()
+    return trailers

@@ -1,0 +1,209 @@
+"""Ads to films: through real downloads from a local server, real ffmpeg and a real encoder, to lines and a page."""
+
+import http.server
+import threading
+from functools import partial
+from html.parser import HTMLParser
+
+import pytest
+
+from trailer_ml.errors import NoIndexError, SettingsError
+from trailer_ml.records import AdMatch, Neighbour
+from trailer_ml.search import ads
+from trailer_ml.search.ads import match_ads, name_ads
+from trailer_ml.search.reasons import explain_answer, explain_answers
+from trailer_ml.search.takedown import take_down
+from trailer_ml.shards.schema import encode_jpeg
+from trailer_ml.storage import ads_key, thumb_key
+
+
+class Page(HTMLParser):
+    """What a page consists of; fails where tags do not close."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        if self.open[-1:] != ["style"] and data.strip():
+            self.words.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.tags if found == tag]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def site(videos, settings):
+    """Serves the videos; settings that may fetch from it."""
+    folder = next(iter(videos.values())).parent
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    host = f"127.0.0.1:{server.server_port}"
+    media = settings.media.model_copy(update={"allowed_private_hosts": (host,), "attempts": 1, "item_timeout_s": 60.0})
+    yield f"http://{host}", settings.model_copy(update={"media": media})
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def read_matches(store, run) -> dict[str, AdMatch]:
+    lines = store.read_bytes(ads_key(run, "matches.jsonl")).splitlines()
+    return {match.ad: match for match in map(AdMatch.model_validate_json, lines)}
+
+
+def test_each_ad_gets_its_films_and_one_bad_ad_stops_no_other(video_world, videos, site, store, tmp_path) -> None:
+    url, settings = site
+    letter = tmp_path / "letter.mp4"
+    letter.write_text("Dear Sir or Madam")
+    sources = [f"{url}/bars-again.mp4", str(videos["test-again"]), str(letter), f"{url}/gone.mp4", "nowhere.mp4"]
+    summary = match_ads(sources, "run-1", settings, store)
+    assert (summary.n_ads, summary.n_matched) == (5, 2)
+    assert sum(summary.problems.values()) == 3
+    matches = read_matches(store, "run-1")
+    assert list(matches) == ["bars-again", "test-again", "letter", "gone", "nowhere"]
+    for name, title in (("bars-again", "bars"), ("test-again", "test")):
+        films = matches[name].films
+        assert films[0].best.title == title
+        assert len({film.best.film_id for film in films}) == len(films) == 4
+        assert [film.best.score for film in films] == sorted((film.best.score for film in films), reverse=True)
+        assert all(film.reason for film in films)
+        assert matches[name].reason
+    assert matches["gone"].problem == "gone"
+    assert matches["nowhere"].problem == "not_found"
+    assert all(matches[name].detail and not matches[name].films for name in ("letter", "gone", "nowhere"))
+
+
+def test_a_line_that_is_no_address_and_no_path_stops_no_other(video_world, videos, settings, store) -> None:
+    sources = ["http://[oops/ad.mp4", "http://127.0.0.1:port/b.mp4", "x" * 5000, "a\0b.mp4", str(videos["bars-again"])]
+    summary = match_ads(sources, "run-1", settings, store)
+    assert (summary.n_ads, summary.n_matched) == (5, 1)
+    assert summary.problems == {"bad_url": 2, "not_found": 2}
+    matches = list(read_matches(store, "run-1").values())
+    assert [match.source for match in matches] == sources
+    assert matches[-1].films[0].best.title == "bars"
+
+
+def test_what_is_taken_down_during_the_downloads_is_no_answer(
+    video_world, videos, settings, store, monkeypatch
+) -> None:
+    gone = video_world[0].trailer_id
+    fetch_ads = ads.fetch_ads
+
+    def fetch_slowly(*arguments):
+        fetched = fetch_ads(*arguments)
+        take_down(gone, store)
+        return fetched
+
+    monkeypatch.setattr(ads, "fetch_ads", fetch_slowly)
+    match_ads([str(videos["bars"])], "run-1", settings, store)
+    (match,) = read_matches(store, "run-1").values()
+    assert len(match.films) == 4
+    assert gone not in {film.best.trailer_id for film in match.films}
+
+
+def test_the_page_stands_alone_and_can_be_read_aloud(video_world, videos, settings, store) -> None:
+    import numpy as np
+
+    jpeg = encode_jpeg(np.full((8, 8, 3), 90, np.uint8), 90)
+    store.put_bytes(thumb_key(video_world[0].trailer_id), jpeg)
+    match_ads([str(videos["bars-again"]), "nowhere.mp4"], "run-1", settings, store)
+    text = store.read_bytes(ads_key("run-1", "report.html")).decode()
+    page = Page(text)
+    assert page.all("html") == [{"lang": "en"}]
+    assert all((image["src"] or "").startswith("data:image/jpeg;base64,") for image in page.all("img"))
+    assert all("alt" in image for image in page.all("img"))
+    assert "http" not in text.replace(str(videos["bars-again"]), "")
+    assert not page.all("script")
+    assert not page.all("link")
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes} <= ids
+    assert {"bars-again", "bars", "nowhere", "not found"} <= set(page.words)
+    assert "no picture" in page.words  # the other trailers have none
+
+
+def test_what_others_wrote_is_text_and_never_markup(
+    settings, store, video_world, videos, put_embedded, make_trailer, publish, tmp_path
+) -> None:
+    path = tmp_path / "<img src=x onerror=alert(1)>.mp4"
+    match_ads([str(path)], "run-1", settings, store)
+    page = Page(store.read_bytes(ads_key("run-1", "report.html")).decode())
+    assert page.all("img") == []
+    assert any("<img src=x" in words for words in page.words)
+
+
+def test_the_same_run_again_is_the_same_bytes(video_world, videos, settings, store) -> None:
+    match_ads([str(videos["blend"])], "run-1", settings, store)
+    before = {key: store.read_bytes(key) for key in store.list_keys("ads/")}
+    match_ads([str(videos["blend"])], "run-1", settings, store)
+    assert {key: store.read_bytes(key) for key in store.list_keys("ads/")} == before
+    assert set(before) == {"ads/run-1/matches.jsonl", "ads/run-1/report.html"}
+
+
+@pytest.mark.parametrize("run", ["", "a/b", "../x", "Run", "run\n", "-x", "a b", "x" * 200])
+def test_a_run_has_a_plain_name(run, settings, store) -> None:
+    with pytest.raises(SettingsError, match="a run is named with"):
+        match_ads(["x.mp4"], run, settings, store)
+
+
+def test_no_ads_and_no_index_are_said_so(settings, store) -> None:
+    with pytest.raises(SettingsError, match="no ad"):
+        match_ads([], "run-1", settings, store)
+    with pytest.raises(NoIndexError, match="index build"):
+        match_ads(["x.mp4"], "run-1", settings, store)
+    assert list(store.list_keys("ads/")) == []
+
+
+def test_names_are_unique_and_plain() -> None:
+    sources = ["a/Ad One.mp4", "http://h/x/ad%20one.mp4?token=1", "b/ad-one-2.mp4", "ad one.mov", "/", "http://h/"]
+    assert [ad.name for ad in name_ads(sources)] == ["ad-one", "ad-one-2", "ad-one-2-2", "ad-one-3", "ad", "ad-2"]
+
+
+def answer(video: float, audio: float, *genres: str) -> Neighbour:
+    return Neighbour(
+        trailer_id="t", film_id="f", title="T", kind="trailer", genres=genres, score=video + audio, video_share=video,
+        audio_share=audio,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "words"),
+    [
+        (0.32, 0.41, "picture and sound alike: 0.32 and 0.41"),
+        (0.22, 0.51, "mostly sound: 0.51 of 0.73"),
+        (0.45, 0.05, "mostly picture: 0.45 of 0.50"),
+        (0.45, -0.05, "mostly picture: 0.45 of 0.40"),
+        (0.1, 0.05, "hardly alike: 0.15 of 1"),
+        (-0.2, 0.1, "hardly alike: -0.10 of 1"),
+    ],
+)
+def test_a_score_in_words(video, audio, words) -> None:
+    assert explain_answer(answer(video, audio)) == words
+
+
+def test_what_answers_have_in_common() -> None:
+    answers = [answer(0.1, 0.4, "Horror"), answer(0.1, 0.4, "Horror", "Drama"), answer(0.2, 0.3, "Comedy", "Drama")]
+    assert explain_answers(answers) == "mostly sound; 2 of 3 are Drama"
+    assert explain_answers(answers[:1]) == "mostly sound; 1 of 1 are Horror"
+    assert explain_answers([answer(0.3, 0.3)]) == "picture and sound alike"
+    assert explain_answers([]) == "nothing to compare with"

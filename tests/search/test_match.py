@@ -1,0 +1,69 @@
+"""Videos never seen before: through real ffmpeg, a real encoder and a real index."""
+
+import pytest
+
+from trailer_ml.errors import MediaError, NoIndexError
+from trailer_ml.search.match import match_videos
+from trailer_ml.search.takedown import take_down
+
+
+def find_best(path, settings, store):
+    (match,) = match_videos([path], settings, store)
+    return match.neighbours[0]
+
+
+def test_a_reencoded_video_finds_its_original(video_world, videos, settings, store) -> None:
+    looks = ["bars", "plasma", "test", "blend"]
+    paths = [videos[f"{look}-again"] for look in looks]
+    matches = list(match_videos(paths, settings, store, k=2))
+    assert [match.video for match in matches] == [str(path) for path in paths]
+    assert [match.neighbours[0].title for match in matches] == looks
+    assert all(match.neighbours[0].score > 0.9 for match in matches)
+    assert [len(match.neighbours) for match in matches] == [2, 2, 2, 2]
+
+
+def test_what_is_no_video_says_so_and_stops_no_other(video_world, videos, settings, store, tmp_path) -> None:
+    bad = tmp_path / "letter.mp4"
+    bad.write_text("Dear Sir or Madam")
+    answers = match_videos([bad, videos["test"], tmp_path / "nowhere.mp4"], settings, store)
+    assert next(answers).neighbours[0].title == "test"
+    with pytest.raises(MediaError, match=r"letter\.mp4: .+; .+nowhere\.mp4: ") as caught:
+        next(answers)
+    assert caught.value.reason
+    assert "\n" not in str(caught.value)
+
+
+def test_it_looks_as_the_encoder_was_trained_whatever_is_set(video_world, videos, settings, store) -> None:
+    settings = settings.model_copy(
+        update={"features": settings.features.model_copy(update={"n_frames": 2, "start_s": 0.0, "image_size": 64})}
+    )
+    best = find_best(videos["plasma"], settings, store)
+    assert (best.title, round(best.score, 3)) == ("plasma", 1.0)
+
+
+def test_what_is_taken_down_is_no_answer(video_world, videos, settings, store) -> None:
+    best = find_best(videos["bars"], settings, store)
+    take_down(best.trailer_id, store)
+    (match,) = match_videos([videos["bars"]], settings, store)
+    assert best.trailer_id not in {answer.trailer_id for answer in match.neighbours}
+
+
+def test_what_is_taken_down_meanwhile_is_no_answer_either(video_world, videos, settings, store) -> None:
+    answers = match_videos([videos["bars"], videos["bars-again"]], settings, store)
+    best = next(answers).neighbours[0]
+    take_down(best.trailer_id, store)
+    assert best.trailer_id not in {answer.trailer_id for answer in next(answers).neighbours}
+
+
+def test_after_a_new_champion_the_index_still_answers_with_its_own_model(
+    video_world, videos, settings, store, put_champion
+) -> None:
+    put_champion("m-2")
+    best = find_best(videos["bars"], settings, store)
+    assert best.title == "bars"
+
+
+def test_without_an_index_it_says_how_to_make_one(videos, settings, store, put_champion) -> None:
+    put_champion()
+    with pytest.raises(NoIndexError):
+        list(match_videos([videos["bars"]], settings, store))

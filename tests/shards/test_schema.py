@@ -1,0 +1,97 @@
+"""A record in both directions, and as TensorFlow sees it."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trailer_ml.errors import CorruptShardError
+from trailer_ml.features.extract import Features, extract_features
+from trailer_ml.records import Receipt, Trailer
+from trailer_ml.settings import FeatureSettings
+from trailer_ml.shards.schema import feature_spec, from_example, to_example
+from trailer_ml.shards.tfrecord import decode_example, encode_example
+
+SETTINGS = FeatureSettings(n_frames=4, start_s=1.0, interval_s=2.0, spectrogram_s=6.0)
+
+
+@pytest.fixture
+def features(films: list[bytes], tmp_path: Path) -> Features:
+    (tmp_path / "a.mp4").write_bytes(films[0])
+    return extract_features(tmp_path / "a.mp4", SETTINGS)
+
+
+@pytest.fixture
+def receipt() -> Receipt:
+    return Receipt(
+        trailer_id="imdb-vi1", sha256="ab" * 32, size_bytes=1, duration_s=7.0, streams=(), source_url="", downloader=""
+    )
+
+
+@pytest.mark.parametrize("facts", [{}, {"year": None, "genres": ()}, {"genres": ("Sci-Fi", "Drama"), "plot": "“ü”\n"}])
+def test_a_record_comes_back(
+    facts: dict[str, object], features: Features, receipt: Receipt, make_trailer: Callable[..., Trailer]
+) -> None:
+    trailer = make_trailer(7, **facts)
+    record = from_example(to_example(trailer, features, receipt, SETTINGS))
+
+    for name in ("trailer_id", "film_id", "title", "genres", "year", "plot", "source_url", "listed_on"):
+        assert getattr(record, name) == getattr(trailer, name)
+    assert (record.sampler, record.extractor_version) == ("exact", "pyav-1")
+    assert record.media_sha256 == receipt.sha256
+    assert record.has_audio is True
+    assert record.duration_s == pytest.approx(features.duration_s)
+    np.testing.assert_allclose(record.frame_times_s, features.frame_times_s, rtol=1e-6)
+    np.testing.assert_array_equal(record.spectrogram, features.spectrogram)
+    assert record.frames.shape == features.frames.shape == (3, 224, 224, 3)
+    error = record.frames.astype(float) - features.frames
+    assert 10 * np.log10(255**2 / np.mean(error**2)) >= 38
+
+
+def test_the_same_input_gives_the_same_bytes(
+    features: Features, receipt: Receipt, make_trailer: Callable[..., Trailer]
+) -> None:
+    one, other = (to_example(make_trailer(7), features, receipt, SETTINGS) for _ in range(2))
+    assert one == other
+
+
+def test_tensorflow_sees_the_same(features: Features, receipt: Receipt, make_trailer: Callable[..., Trailer]) -> None:
+    import tensorflow as tf
+
+    data = to_example(make_trailer(7, genres=("Drama", "Horror")), features, receipt, SETTINGS)
+    parsed = tf.io.parse_single_example(data, feature_spec())
+    fields = decode_example(data)
+
+    assert parsed.keys() == fields.keys()
+    for name, values in fields.items():
+        seen = np.atleast_1d(parsed[name].numpy()).tolist()
+        assert seen == values, name
+
+
+def test_another_schema_version_is_named() -> None:
+    with pytest.raises(CorruptShardError, match="schema version 2; this program reads 1"):
+        from_example(encode_example({"schema_version": [2]}))
+
+
+def test_what_is_missing_or_broken_is_an_error(
+    features: Features, receipt: Receipt, make_trailer: Callable[..., Trailer]
+) -> None:
+    fields = decode_example(to_example(make_trailer(7), features, receipt, SETTINGS))
+    gif = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(gif, format="GIF")
+    for broken in (
+        {"title": []},
+        {"frames": [b"no picture"] * 3},
+        {"frames": [gif.getvalue()] * 3},
+        {"frames": fields["frames"][:2]},
+        {"listed_on": [b"yesterday"]},
+        {"spectrogram": [fields["spectrogram"][0][:500]]},
+    ):
+        with pytest.raises(CorruptShardError, match="not a record of schema version 1"):
+            from_example(encode_example(fields | broken))
+    for name in fields:
+        with pytest.raises(CorruptShardError):
+            from_example(encode_example({key: value for key, value in fields.items() if key != name}))

@@ -1,0 +1,316 @@
+"""A batch becomes a shard: in the real store, with real films, again and again, and killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from trailer_ml.errors import ConflictError, MissingObjectError, TooManyLossesError
+from trailer_ml.records import BatchRef, Quarantine, Receipt, ShardManifest
+from trailer_ml.settings import FeatureSettings, Settings, as_environment
+from trailer_ml.shards.read import cached_shard, read_records
+from trailer_ml.shards.verify import verify_shards
+from trailer_ml.shards.write import write_shard
+from trailer_ml.storage import (
+    Store,
+    media_key,
+    quarantine_key,
+    receipt_key,
+    sha256_of,
+    shard_key,
+    shard_manifest_key,
+    thumb_key,
+)
+
+PutBatch = Callable[..., BatchRef]
+ReadAll = Callable[..., Mapping[str, bytes]]
+TEXT = b"<html>no video</html>"
+
+
+def with_shards(settings: Settings, **changes: float) -> Settings:
+    return settings.model_copy(update={"shards": settings.shards.model_copy(update=changes)})
+
+
+def read_manifest(store: Store, batch: BatchRef) -> ShardManifest:
+    return ShardManifest.model_validate(store.read_json(shard_manifest_key(batch)))
+
+
+def test_records_lie_in_the_order_of_their_ids(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], cache: Path
+) -> None:
+    batch = put_batch(films)
+    summary = write_shard(batch, settings, store)
+    manifest = read_manifest(store, batch)
+    records = list(read_records(cached_shard(store, batch, manifest, cache)))
+
+    assert (summary.count, summary.rejected, summary.is_new) == (4, {}, True)
+    assert summary.key == manifest.key == shard_key(batch)
+    assert manifest.trailer_ids == tuple(record.trailer_id for record in records) == tuple(sorted(manifest.trailer_ids))
+    assert manifest.film_ids == tuple(record.film_id for record in records)
+    assert manifest.sha256 == sha256_of(store.read_bytes(manifest.key))
+    assert manifest.size_bytes == len(store.read_bytes(manifest.key)) == summary.size_bytes
+    assert FeatureSettings(**manifest.features).instants_s == settings.features.instants_s
+    assert [len(record.frames) for record in records] == [3, 4, 4, 4]
+    assert [record.has_audio for record in records] == [True, True, True, False]
+    assert [record.media_sha256 for record in records] == [sha256_of(film) for film in films]
+    for trailer_id in manifest.trailer_ids:
+        assert store.read_bytes(thumb_key(trailer_id)).startswith(b"\xff\xd8\xff")
+
+
+def test_who_is_left_out_and_why(settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]) -> None:
+    batch = put_batch([films[0], TEXT, "gone", "rate_limited?", films[1]])
+    summary = write_shard(batch, settings, store)
+    manifest = read_manifest(store, batch)
+
+    assert [trailer_id[-1] for trailer_id in manifest.trailer_ids] == ["0", "4"]
+    assert [(r.trailer_id[-1], r.reason) for r in manifest.rejected] == [("1", "not_a_video"), ("2", "gone")]
+    assert summary.rejected == {"not_a_video": 1, "gone": 1}
+    entry = Quarantine.model_validate(store.read_json(quarantine_key("shard", manifest.rejected[0].trailer_id)))
+    assert (entry.reason, entry.is_permanent, entry.attempts) == ("not_a_video", True, 1)
+    assert len(list(store.list_keys("quarantine/shard/"))) == 1
+
+
+def test_a_second_run_writes_nothing(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], read_all: ReadAll
+) -> None:
+    batch = put_batch([films[0], TEXT])
+    first = write_shard(batch, settings, store)
+    before = read_all()
+    second = write_shard(batch, settings, store)
+
+    assert second == first.model_copy(update={"is_new": False})
+    assert read_all() == before
+
+
+def test_the_same_input_gives_the_same_bytes_elsewhere(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], read_all: ReadAll
+) -> None:
+    elsewhere = Store(store.settings.model_copy(update={"prefix": store.settings.prefix + "elsewhere/"}))
+    media = [*films, TEXT, "gone"]
+    one_worker = with_shards(settings, workers=1)
+    write_shard(put_batch(media), settings, store)
+    write_shard(put_batch(media, to=elsewhere), one_worker, elsewhere)
+
+    for prefix in ("shards/", "thumbs/", "quarantine/"):
+        assert read_all(prefix) == read_all(prefix, elsewhere) != {}
+
+
+def test_a_batch_with_nothing_usable_is_done_too(
+    settings: Settings, store: Store, put_batch: PutBatch, cache: Path
+) -> None:
+    batch = put_batch(["gone", "age_restricted", "rate_limited?"])
+    summary = write_shard(batch, settings, store)
+
+    assert (summary.count, summary.size_bytes) == (0, 0)
+    assert summary.rejected == {"gone": 1, "age_restricted": 1}
+    assert list(read_records(cached_shard(store, batch, read_manifest(store, batch), cache))) == []
+    assert not write_shard(batch, settings, store).is_new
+
+
+def test_too_many_losses_fail_the_task_and_say_why(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    batch = put_batch([TEXT, films[0], b"", "gone", TEXT[:9]])
+    with pytest.raises(TooManyLossesError, match=r"3 of the 4 trailers of listed=2026-11-20/0000 cannot be used"):
+        write_shard(batch, settings, store)
+
+    assert list(store.list_keys("shards/")) == []
+    assert list(store.list_keys("thumbs/")) == []
+    reasons = {store.read_json(key)["reason"] for key in store.list_keys("quarantine/shard/")}
+    assert reasons == {"not_a_video", "empty"}
+
+    assert write_shard(batch, with_shards(settings, max_loss_share=0.9), store).count == 1
+
+
+def test_a_small_batch_that_is_lost_is_done(settings: Settings, store: Store, put_batch: PutBatch) -> None:
+    """One trailer that comes again by itself and cannot be used would otherwise fail every night."""
+    batch = put_batch([TEXT, b""])
+    summary = write_shard(batch, settings, store)
+    assert (summary.count, summary.rejected, summary.is_new) == (0, {"not_a_video": 1, "empty": 1}, True)
+
+
+def test_a_success_ends_quarantine(settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]) -> None:
+    batch = put_batch([TEXT])
+    with pytest.raises(TooManyLossesError):
+        write_shard(batch, with_shards(settings, min_losses=1), store)
+    (key,) = store.list_keys("quarantine/shard/")
+    trailer_id = store.read_json(key)["id"]
+    receipt = Receipt.model_validate(store.read_json(receipt_key(trailer_id)))
+    store.put_bytes(media_key(trailer_id), films[0])
+    store.put_json(receipt_key(trailer_id), receipt.model_copy(update={"sha256": sha256_of(films[0])}).to_json())
+
+    assert write_shard(batch, settings, store).count == 1
+    assert not store.exists(key)
+
+
+def test_media_that_are_not_their_receipts(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    batch = put_batch([films[0], films[1], films[2], films[3]])
+    ids = [key.removeprefix("media/").removesuffix(".mp4") for key in store.list_keys("media/") if key.endswith("mp4")]
+    store.put_bytes(media_key(ids[0]), films[2])
+    store.delete(media_key(ids[1]))
+
+    assert write_shard(batch, settings, store).rejected == {"media_changed": 1, "media_missing": 1}
+
+
+def test_a_batch_that_was_not_downloaded(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    batch = put_batch([films[0], None])
+    with pytest.raises(MissingObjectError, match=r"1 trailers of .* download the batch first"):
+        write_shard(batch, settings, store)
+    with pytest.raises(MissingObjectError, match="there is no object"):
+        write_shard(batch.model_copy(update={"number": 7}), settings, store)
+    assert list(store.list_keys("shards/")) == []
+
+
+class MeetingStore(Store):
+    """A store where something happens while media are fetched."""
+
+    def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
+        super().__init__(store.settings)
+        self.meanwhile: Callable[[], object] | None = meanwhile
+
+    def read_file(self, key: str, path: Path) -> None:
+        if happens := self.meanwhile:
+            self.meanwhile = None
+            happens()
+        super().read_file(key, path)
+
+
+def test_a_slower_twin_takes_the_shard_that_is_there(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], read_all: ReadAll
+) -> None:
+    """The twin has got one trailer more, so that its records are others."""
+    batch = put_batch([films[0], films[1]])
+    late = next(key for key in store.list_keys("media/") if key.endswith(".json"))
+    receipt = store.read_bytes(late)
+
+    def write_without_the_late_one() -> None:
+        waiting = Quarantine(
+            id=receipt_id(late), stage="download", reason="x", is_permanent=False, retry_at="2026-11-21T00:00:00Z"
+        )
+        store.delete(late)
+        store.put_json(quarantine_key("download", waiting.id), waiting.to_json())
+        assert write_shard(batch, settings, store).count == 1
+        store.put_bytes(late, receipt)
+
+    summary = write_shard(batch, settings, MeetingStore(store, write_without_the_late_one))
+    assert (summary.count, summary.is_new) == (1, False)
+    verified = verify_shards(settings, store)
+    assert (verified.n_records, verified.bad) == (1, ())
+
+
+def receipt_id(key: str) -> str:
+    return key.removeprefix("media/").removesuffix(".json")
+
+
+def test_where_a_twin_is_just_writing_the_next_try_decides(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    batch = put_batch([films[0]])
+    twin = MeetingStore(store, lambda: store.put_bytes(shard_key(batch), b"its manifest is to follow"))
+    with pytest.raises(ConflictError):
+        write_shard(batch, settings, twin)
+    assert store.read_bytes(shard_key(batch)) == b"its manifest is to follow"
+    assert write_shard(batch, settings, store).is_new  # it never came
+    assert verify_shards(settings, store).bad == ()
+
+
+# Ends as a machine does that loses its power: at the n-th call that writes to the store, or at the n-th record.
+KILLED = """
+import os, signal, sys
+from trailer_ml.records import BatchRef
+from trailer_ml.settings import load_settings
+from trailer_ml.shards import write
+from trailer_ml.storage import Store
+
+name, n = sys.argv[1], int(sys.argv[2])
+calls = 0
+
+def killing(function):
+    def wrapped(*arguments, **keywords):
+        global calls
+        calls += 1
+        if calls == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+    return wrapped
+
+owner = Store if hasattr(Store, name) else write
+setattr(owner, name, killing(getattr(owner, name)))
+settings = load_settings()
+write.write_shard(BatchRef.from_path(sys.argv[3]), settings, Store(settings.store))
+"""
+POINTS = [
+    ("read_file", 3),
+    ("write_record", 3),
+    ("put_json", 1),
+    ("swap_file", 1),
+    ("put_bytes", 2),
+    ("create_json", 1),
+]
+
+
+def environment(settings: Settings, folder: Path) -> dict[str, str]:
+    """Settings, credentials, and a place for what a killed process leaves behind."""
+    key, secret = settings.store.access_key_id, settings.store.secret_access_key
+    assert key
+    assert secret
+    secrets = {"AWS_ACCESS_KEY_ID": key.get_secret_value(), "AWS_SECRET_ACCESS_KEY": secret.get_secret_value()}
+    return {**os.environ, **as_environment(settings), **secrets, "TMPDIR": str(folder)}
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_the_next_try_finishes(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], read_all: ReadAll, tmp_path: Path
+) -> None:
+    whole = Store(store.settings.model_copy(update={"prefix": store.settings.prefix + "whole/"}))
+    media = [*films, TEXT]
+    batch = put_batch(media)
+    put_batch(media, to=whole)
+    write_shard(batch, settings, whole)
+    for name, n in POINTS:
+        command = [sys.executable, "-c", KILLED, name, str(n), batch.path]
+        ended = subprocess.run(
+            command, env=environment(settings, tmp_path), timeout=120, capture_output=True, check=False
+        )
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+        assert not store.exists(shard_manifest_key(batch)), (name, n)
+
+    assert write_shard(batch, settings, store).is_new
+    for prefix in ("shards/", "thumbs/", "quarantine/"):
+        assert read_all(prefix) == read_all(prefix, whole) != {}
+
+
+def test_a_killed_task_leaves_no_process_behind(
+    settings: Settings, put_batch: PutBatch, films: list[bytes], tmp_path: Path
+) -> None:
+    batch = put_batch(films)
+    command = [sys.executable, "-c", KILLED, "write_record", "1", batch.path]
+    marker = {"TEST_OF_ORPHANS": settings.store.prefix}
+    subprocess.run(command, env=environment(settings, tmp_path) | marker, timeout=120, capture_output=True, check=False)
+
+    deadline = time.monotonic() + 10
+    while workers_with(marker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers_with(marker) == []
+
+
+def workers_with(marker: dict[str, str]) -> list[Path]:
+    """Processes that have this in their environment."""
+    ((name, value),) = marker.items()
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if f"{name}={value}\0".encode() in (folder / "environ").read_bytes():
+                found.append(folder)
+        except OSError:
+            continue
+    return found

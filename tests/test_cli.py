@@ -1,0 +1,235 @@
+"""The command line: every command has help and calls its function; bad input is one clear line and exit 1."""
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trailer_ml import cli
+from trailer_ml.records import BatchRef, Quarantine
+from trailer_ml.settings import as_environment
+from trailer_ml.storage import batch_key, catalog_key, quarantine_key
+
+
+@pytest.fixture
+def run(settings, monkeypatch, capsys):
+    """Runs a command in this process against the test's own store; returns (exit status, stdout, stderr)."""
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", settings.store.access_key_id.get_secret_value())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", settings.store.secret_access_key.get_secret_value())
+
+    def call(*argv):
+        try:
+            status = cli.main([str(argument) for argument in argv])
+        except SystemExit as exit_:
+            status = exit_.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def commands(parser=None):
+    for action in (parser or cli.make_parser())._actions:
+        if isinstance(action.choices, dict):
+            for name, command in action.choices.items():
+                yield from ((name, *rest) for rest in (list(commands(command)) or [()]))
+
+
+@pytest.mark.parametrize("command", sorted(commands()), ids=" ".join)
+def test_every_command_has_help(run, command):
+    status, out, _ = run(*command, "--help")
+    assert status == 0
+    assert len(out.split("\n\n")[1].strip()) > 20  # what it does, under its usage
+
+
+def one_line(err: str) -> str:
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+def test_an_empty_store_is_all_zeros(run):
+    status, out, _ = run("status")
+    assert status == 0
+    assert "0  listed in the catalog = the sum of the states" in out
+    assert "champion  none yet" in out
+    assert json.loads(run("status", "--json")[1])["n_listed"] == 0
+
+
+def test_what_is_not_there_yet_says_how_to_make_it(run):
+    for command in (["similar", "imdb-vi1"], ["embed"], ["index", "build"], ["duplicates"]):
+        status, out, err = run(*command)
+        assert (status, out) == (1, "")
+        assert "trailer-ml" in one_line(err).removeprefix("trailer-ml:")  # names the command that helps
+    status, _, err = run("train")
+    assert status == 1
+    assert "shard" in one_line(err)
+
+
+def test_an_unknown_trailer_names_those_that_are_close(run, put_embedded, make_vectors, settings, store):
+    from trailer_ml.index.build import build_index
+    from trailer_ml.index.publish import publish_index
+
+    put_embedded(make_vectors(30))
+    publish_index(build_index(settings, store).version, settings, store)
+    status, _, err = run("similar", "imdb-vj0000007")
+    assert status == 1
+    assert "imdb-vi0000007" in one_line(err)
+    status, out, _ = run("similar", "imdb-vi0000001", "-k", "3", "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and len(answers) == 3
+    for answer in answers:
+        assert answer["score"] == pytest.approx(answer["video_share"] + answer["audio_share"], abs=1e-6)
+    assert "picture" in run("similar", "imdb-vi0000001")[1]
+
+
+def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, settings, store):
+    from trailer_ml.index.build import build_index
+    from trailer_ml.index.publish import publish_index
+
+    put_embedded(make_vectors(30))
+    publish_index(build_index(settings, store).version, settings, store)
+    nearest = json.loads(run("similar", "imdb-vi0000001", "-k", "1", "--json")[1])["trailer_id"]
+    assert run("takedown", nearest)[0] == 0
+    assert nearest not in run("similar", "imdb-vi0000001")[1]
+    assert "taken_down" in run("status")[1]
+    assert run("takedown", "imdb-vi999")[0] == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["crawl", "--day", "yesterday"], ["extract", "a.mp4"]],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_2(run, argv):
+    status, out, err = run(*argv)
+    assert (status, out) == (2, "")
+    assert err.startswith("usage:")
+
+
+def test_a_video_that_is_none(run, tmp_path):
+    text = tmp_path / "notes.mp4"
+    text.write_text("not a video at all, only words " * 100)
+    status, out, err = run("extract", text, tmp_path / "missing.mp4", "--out", tmp_path / "out")
+    assert (status, out) == (1, "")
+    lines = err.splitlines()
+    assert len(lines) == 3 and str(text) in lines[0] and "missing.mp4" in lines[1] and "2 of 2 videos" in lines[2]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_videos_that_would_become_the_same_file(run, tmp_path):
+    status, out, err = run("extract", tmp_path / "a/x.mp4", tmp_path / "b/x.mov", "--out", tmp_path / "out")
+    assert (status, out) == (1, "")
+    assert "x.npz" in one_line(err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_low_recall_is_exit_1_after_what_was_found(run, put_embedded, make_vectors, monkeypatch):
+    put_embedded(make_vectors(2000, 32, spread=1.5))
+    monkeypatch.setenv("TRAILER_INDEX_N_TREES", "1")
+    monkeypatch.setenv("TRAILER_INDEX_SEARCH_EFFORT", "1")
+    for command in ("verify", "publish"):
+        status, out, err = run("index", command, "--json")
+        assert (status, json.loads(out)["is_published"]) == (1, False)
+        assert "its recall@10 is" in one_line(err)
+
+
+def test_an_index_of_another_model_is_exit_1(run, settings, store, put_embedded, make_vectors):
+    from trailer_ml.index.build import build_index
+
+    put_embedded(make_vectors(30))
+    version = build_index(settings, store).version
+    put_embedded(make_vectors(30), model="m-2")
+    status, out, err = run("index", "publish", version, "--json")
+    assert (status, json.loads(out)["is_published"]) == (1, False)
+    assert "the champion is m-2" in one_line(err)
+
+
+def test_what_was_gone_back_from_can_be_published_by_hand(run, settings, store, put_embedded, make_vectors):
+    from trailer_ml.index.build import build_index
+    from trailer_ml.index.publish import publish_index
+
+    put_embedded(make_vectors(30))
+    few_trees = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 50})})
+    for chosen in (few_trees, settings):
+        newest = build_index(chosen, store).version
+        publish_index(newest, chosen, store)
+    assert run("index", "rollback")[0] == 0
+    assert run("index", "publish", newest)[0] == 0
+
+
+def test_bad_shards_are_exit_1(run, put_embedded, make_vectors):
+    put_embedded(make_vectors(3))  # a manifest, and no records
+    status, out, err = run("verify", "--json")
+    assert status == 1
+    assert len(json.loads(out)["bad"]) == 1
+    assert "1 of 1 shards are bad" in one_line(err)
+
+
+def test_a_batch_that_fails_stops_no_other(run, store, make_trailer):
+    """Two days, a batch each and one more: the first was not downloaded, of the others all was given up."""
+    days = [dt.date(2026, 11, 20), dt.date(2026, 11, 21)]
+    for number, (day, n) in enumerate([(days[0], 0), (days[0], 1), (days[1], 0)]):
+        trailer = make_trailer(number, day)
+        known = store.read_bytes(catalog_key(day)) if n else b""
+        store.put_bytes(catalog_key(day), known + trailer.model_dump_json().encode() + b"\n")
+        store.create_json(batch_key(BatchRef(listed_on=day, number=n)), {"trailer_ids": [trailer.trailer_id]})
+        if number:
+            gone = Quarantine(id=trailer.trailer_id, stage="download", reason="gone", is_permanent=True)
+            store.put_json(quarantine_key("download", gone.id), gone.to_json())
+    status, out, err = run("shard", "--day", days[0], "--until", days[1], "--json")
+    assert status == 1
+    assert [json.loads(line)["rejected"] for line in out.splitlines()] == [{"gone": 1}, {"gone": 1}]
+    first, last = err.splitlines()
+    assert first.startswith("listed=2026-11-20/0000: ")
+    assert last == "trailer-ml: 1 of 3 batches failed"
+
+
+def test_a_store_that_is_not_there(run, monkeypatch):
+    monkeypatch.setenv("TRAILER_STORE_ENDPOINT_URL", "http://127.0.0.1:9")
+    status, _, err = run("status")
+    assert status == 1
+    assert "no object store answers at http://127.0.0.1:9" in one_line(err)
+
+
+def test_a_typo_in_a_setting(run, monkeypatch):
+    monkeypatch.setenv("TRAILER_STORE_BUKET", "x")
+    status, _, err = run("status")
+    assert status == 1
+    assert "did you mean TRAILER_STORE_BUCKET?" in one_line(err)
+
+
+def test_the_crawl_asks_for_consent_first(run):
+    status, _, err = run("crawl", "--day", "2026-11-22")
+    assert status == 1
+    assert "TRAILER_CATALOG_ACCEPT_TERMS" in one_line(err)
+
+
+def test_a_debug_run_shows_where(run, monkeypatch):
+    monkeypatch.setenv("TRAILER_STORE_BUKET", "x")
+    with pytest.raises(cli.TrailerError):
+        run("status", "--debug")
+
+
+def test_libraries_do_not_write_between_the_lines():
+    code = (
+        "import os; from trailer_ml import cli; cli.main = lambda: os.write(2, b'I0000 noise') and print('one line', "
+        "file=__import__('sys').stderr); cli.run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "one line\n"
+
+
+def test_help_is_quick_and_light():
+    heavy = {"tensorflow", "keras", "scrapy", "yt_dlp", "boto3", "annoy", "av", "numpy"}
+    code = (
+        "import sys; from trailer_ml import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        f"print(sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
+    assert done.stderr.strip() == "[]"

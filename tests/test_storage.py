@@ -1,0 +1,108 @@
+"""The store's promises: whole or not at all, created once, swapped only when unchanged."""
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from trailer_ml.errors import ConflictError, MissingObjectError, SettingsError, StoreUnavailableError
+from trailer_ml.settings import Settings, StoreSettings
+from trailer_ml.storage import Store, encode_json, sha256_of, sha256_of_file
+
+
+def test_an_immutable_object_is_created_once(store):
+    assert store.create_json("a.json", {"x": 1})
+    assert not store.create_json("a.json", {"x": 2})
+    assert store.read_json("a.json") == {"x": 1}
+
+
+def test_a_pointer_is_swapped_only_when_unchanged(store):
+    assert store.read_pointer("p.json") is None
+    store.swap_pointer("p.json", {"v": 1}, None)
+    seen = store.read_pointer("p.json")
+    store.swap_pointer("p.json", {"v": 2}, seen)
+    with pytest.raises(ConflictError):
+        store.swap_pointer("p.json", {"v": 3}, seen)
+    with pytest.raises(ConflictError):
+        store.swap_pointer("p.json", {"v": 3}, None)
+    assert store.read_json("p.json") == {"v": 2}
+
+
+def test_keys_come_in_order_and_without_the_prefix(store):
+    for key in ("b/2", "b/1", "a/1"):
+        store.put_bytes(key, b"")
+    assert list(store.list_keys("")) == ["a/1", "b/1", "b/2"]
+    assert list(store.list_keys("b/")) == ["b/1", "b/2"]
+
+
+def test_a_file_goes_there_and_back_and_leaves_nothing_aside(store, tmp_path):
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.write_bytes(b"x" * 3_000_000)
+    store.put_file("f", there)
+    store.read_file("f", back)
+    assert sha256_of_file(back) == sha256_of_file(there) == sha256_of(b"x" * 3_000_000)
+    with pytest.raises(MissingObjectError):
+        store.read_file("g", tmp_path / "g")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "there"]
+
+
+def test_two_may_fetch_the_same_file_at_the_same_moment(store, tmp_path):
+    store.put_bytes("f", b"whole")
+    both_have_it = threading.Barrier(2)
+
+    class Meeting:
+        """The client, but both downloads end before either goes on."""
+
+        def download_file(self, **where):
+            client.download_file(**where)
+            both_have_it.wait(30)
+
+    client, store.__dict__["_client"] = store._client, Meeting()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: store.read_file("f", tmp_path / "f"), range(2)))
+    assert (tmp_path / "f").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_file_is_swapped_only_when_unchanged(store, tmp_path):
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.write_bytes(b"1")
+    second.write_bytes(b"2")
+    assert store.tag_of("f") is None
+    store.swap_file("f", first, None)
+    with pytest.raises(ConflictError):
+        store.swap_file("f", second, None)
+    seen = store.tag_of("f")
+    store.swap_file("f", second, seen)
+    with pytest.raises(ConflictError):
+        store.swap_file("f", first, seen)
+    assert store.read_bytes("f") == b"2"
+
+
+def test_what_is_not_there(store):
+    assert not store.exists("no")
+    assert store.read_json_or_none("no") is None
+    store.delete("no")
+    with pytest.raises(MissingObjectError, match=r"there is no object s3://trailers/.*no"):
+        store.read_bytes("no")
+
+
+def test_a_store_travels_as_its_settings(store):
+    store.put_bytes("k", b"v")
+    assert pickle.loads(pickle.dumps(store)).read_bytes("k") == b"v"
+
+
+def test_no_server_no_bucket_wrong_secret(store_settings):
+    nowhere = Store(StoreSettings(endpoint_url="http://127.0.0.1:9", access_key_id="a", secret_access_key="b"))
+    with pytest.raises(StoreUnavailableError, match=r"no object store answers at http://127\.0\.0\.1:9"):
+        nowhere.read_bytes("k")
+    with pytest.raises(SettingsError, match="no bucket 'nobody'"):
+        Store(store_settings.model_copy(update={"bucket": "nobody"})).read_bytes("k")
+    wrong = Settings.model_validate({"store": {**store_settings.model_dump(), "secret_access_key": "wrong"}})
+    with pytest.raises(SettingsError, match="refuses these credentials"):
+        Store(wrong.store).read_bytes("k")
+
+
+def test_json_bytes_depend_on_the_value_only():
+    assert encode_json({"b": 1, "a": "é"}) == encode_json({"a": "é", "b": 1}) == '{"a":"é","b":1}\n'.encode()

@@ -1,0 +1,1 @@
+"""Scrapy's side of the catalog: imported in a child process only."""

@@ -1,0 +1,401 @@
+"""`trailer-ml`: each command calls the very function that the DAG calls.
+
+Exit 0: done. 1: failed, with one clear line on standard error and never a traceback, unless `--debug`. 2: wrong usage.
+`--json` prints what the function returned, for machines.
+
+Does not belong here: work. A command reads its arguments, calls one function of one room, and shows what came back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import inspect
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trailer_ml.errors import TrailerError
+from trailer_ml.records import BatchRef, DuplicateGroup, Interval, Neighbour, Record, Status, VideoMatch
+from trailer_ml.settings import load_settings
+from trailer_ml.storage import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from trailer_ml.records import DatasetRef
+    from trailer_ml.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Context(NamedTuple):
+    """What every command is given."""
+
+    arguments: argparse.Namespace
+    settings: Settings
+    store: Store
+
+
+def crawl(context: Context) -> Iterator[Record]:
+    """Crawl the source and write down which trailers were listed on a day."""
+    from trailer_ml.catalog.crawl import crawl_catalog
+
+    for interval in _days(context):
+        yield crawl_catalog(interval, context.settings, context.store)
+
+
+def download(context: Context) -> Iterator[Record]:
+    """Cut the listed trailers into batches and download each batch that has no shard yet."""
+    from trailer_ml.media.download import download_batch
+
+    yield from _each_open_batch(download_batch, context)
+
+
+def extract(context: Context) -> Iterator[Record]:
+    """Turn videos into frames and a spectrogram: one .npz a video."""
+    from trailer_ml.features.pool import extract_many
+
+    chosen = {"sampler": context.arguments.sampler} if context.arguments.sampler else {}
+    settings = context.settings.features.model_copy(update=chosen)
+    stems = Counter(path.stem for path in context.arguments.videos)
+    if twice := [stem for stem, number in stems.items() if number > 1]:
+        raise TrailerError(f"more than one of the videos would become {twice[0]}.npz: use a folder for each")
+    out: Path = context.arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path, features in zip(
+        context.arguments.videos, extract_many(context.arguments.videos, settings, workers=1), strict=True
+    ):
+        if isinstance(features, Exception):
+            failed += 1
+            print(f"{path}: {str(features).removeprefix(f'{path.name}: ')}", file=sys.stderr)
+            continue
+        features.save_npz(out / f"{path.stem}.npz")
+        yield Extracted(video=str(path), npz=str(out / f"{path.stem}.npz"), n_frames=len(features.frames))
+    if failed:
+        raise TrailerError(f"{failed} of {len(context.arguments.videos)} videos could not be used")
+
+
+def shard(context: Context) -> Iterator[Record]:
+    """Turn each downloaded batch into one TFRecord shard and its manifest."""
+    from trailer_ml.shards.write import write_shard
+
+    yield from _each_open_batch(write_shard, context)
+
+
+def verify(context: Context) -> Iterator[Record]:
+    """Check every shard: hash, checksums, count, ids; name what is bad."""
+    from trailer_ml.shards.verify import verify_shards
+
+    summary = verify_shards(context.settings, context.store)
+    yield summary
+    if summary.bad:
+        raise TrailerError(f"{len(summary.bad)} of {summary.n_shards} shards are bad")
+
+
+def train(context: Context) -> Iterator[Record]:
+    """Train a model on the shards that are there: warm-up, then the triplet phases."""
+    from trailer_ml.model.train import train_phases, warm_up
+
+    dataset = _dataset(context)
+    yield dataset
+    yield warm_up(dataset, context.settings, context.store)
+    yield train_phases(dataset, context.settings, context.store)
+
+
+def evaluate(context: Context) -> Record:
+    """Measure the trained model on films it never saw, beside chance, the untrained model and the champion."""
+    from trailer_ml.model.evaluate import evaluate_model
+
+    return evaluate_model(_dataset(context), context.settings, context.store)
+
+
+def promote(context: Context) -> Record:
+    """Make the trained model the champion, if it is better than the one there is."""
+    from trailer_ml.model.evaluate import evaluate_model
+    from trailer_ml.model.registry import promote_model
+
+    evaluation = evaluate_model(_dataset(context), context.settings, context.store)
+    return promote_model(evaluation, context.settings, context.store)
+
+
+def embed(context: Context) -> Iterator[Record]:
+    """Compute the champion's vectors for every shard that has none yet."""
+    from trailer_ml.embeddings.embed import embed_shards, plan_embeddings
+
+    for chunk in plan_embeddings(context.settings, context.store):
+        yield embed_shards(chunk, context.settings, context.store)
+
+
+def index_build(context: Context) -> Record:
+    """Build an Annoy index of every vector, aside."""
+    from trailer_ml.index.build import build_index
+
+    return build_index(context.settings, context.store)
+
+
+def index_verify(context: Context) -> Iterator[Record]:
+    """Check an index: hashes, a self-test on this machine, recall against exact search."""
+    from trailer_ml.index.verify import verify_index
+
+    summary = verify_index(_index_version(context), context.settings, context.store)
+    yield summary
+    if summary.reason:
+        raise TrailerError(f"index {summary.version} is not good enough: {summary.reason}")
+
+
+def index_publish(context: Context) -> Iterator[Record]:
+    """Serve an index from now on, if it is good enough; otherwise keep the old one and say why."""
+    from trailer_ml.index.publish import publish_index
+
+    summary = publish_index(_index_version(context), context.settings, context.store, by_hand=True)
+    yield summary
+    if not summary.is_published:
+        raise TrailerError(f"index {summary.version} is not published: {summary.reason}")
+
+
+def index_rollback(context: Context) -> Record:
+    """Serve the index that was served before."""
+    from trailer_ml.index.publish import rollback_index
+
+    return rollback_index(context.settings, context.store)
+
+
+def similar(context: Context) -> list[Neighbour]:
+    """The trailers nearest to one, with score and what of it is picture and sound."""
+    from trailer_ml.search.similar import find_similar
+
+    return find_similar(context.arguments.trailer_id, context.settings, context.store, k=context.arguments.k)
+
+
+def match(context: Context) -> Iterable[Record]:
+    """The trailers nearest to video files that are not in the catalog."""
+    from trailer_ml.search.match import match_videos
+
+    return match_videos(context.arguments.videos, context.settings, context.store, k=context.arguments.k)
+
+
+def duplicates(context: Context) -> Iterable[Record]:
+    """Groups of trailers that are nearly the same."""
+    from trailer_ml.search.duplicates import find_duplicates
+
+    return find_duplicates(context.settings, context.store, threshold=context.arguments.score)
+
+
+def status(context: Context) -> Record:
+    """Where every trailer stands, counted from the store."""
+    from trailer_ml.search.status import count_states
+
+    return count_states(context.store)
+
+
+def takedown(context: Context) -> Record:
+    """Take a trailer out of every answer at once, and out of the next index."""
+    from trailer_ml.search.takedown import take_down
+
+    return take_down(context.arguments.trailer_id, context.store)
+
+
+class Extracted(Record):
+    """One video turned into one file."""
+
+    video: str
+    npz: str
+    n_frames: int
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="trailer-ml",
+        description="Looks at movie trailers and knows which are alike.",
+        epilog="Settings come from TRAILER_* variables: docs/settings.md lists them.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print what came back as JSON, one object a line")
+    common.add_argument("--debug", action="store_true", help="log everything, and show tracebacks")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        function: Callable[[Context], Any], parent: Any = commands, name: str | None = None
+    ) -> argparse.ArgumentParser:
+        text = (inspect.getdoc(function) or "").splitlines()[0]
+        command: argparse.ArgumentParser = parent.add_parser(
+            name or function.__name__, help=text, description=text, parents=[common]
+        )
+        command.set_defaults(run=function)
+        return command
+
+    function: Callable[[Context], Any]
+    for function in (crawl, download, shard):
+        command = add(function)
+        command.add_argument("--day", type=dt.date.fromisoformat, help="listed on this day (default: yesterday, UTC)")
+        command.add_argument("--until", type=dt.date.fromisoformat, help="every day up to and including this one")
+    command = add(extract)
+    command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the .npz files go")
+    command.add_argument("--sampler", choices=["exact", "keyframe"], help="instead of the setting's")
+    for function in (verify, train, evaluate, promote, embed):
+        add(function)
+    index = commands.add_parser("index", help="The Annoy index: build, verify, publish, rollback.")
+    index_commands = index.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add(index_build, index_commands, "build")
+    for function, name in ((index_verify, "verify"), (index_publish, "publish")):
+        command = add(function, index_commands, name)
+        command.add_argument("version", nargs="?", help="an index version (default: the one that the store asks for)")
+    add(index_rollback, index_commands, "rollback")
+    command = add(similar)
+    command.add_argument("trailer_id", metavar="TRAILER_ID")
+    command.add_argument("-k", type=_positive, help="how many answers")
+    command = add(match)
+    command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    command.add_argument("-k", type=_positive, help="how many answers for each")
+    add(duplicates).add_argument("--score", type=float, help="alike from this cosine on")
+    add(status)
+    add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
+    _add_demo(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    text = "See the whole job on this machine: studio, site, SeaweedFS, Airflow, training, index, answers."
+    command = commands.add_parser("demo", help=text, description=text)
+    command.add_argument("--folder", type=Path, default=Path(".demo"), help="keeps what it makes (default: .demo)")
+    command.add_argument("--once", action="store_true", help="end when it is done instead of waiting for Ctrl-C")
+    command.set_defaults(run=None, debug=False, json=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    arguments = make_parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for this screen
+    try:
+        if arguments.run is None:
+            from trailer_ml.demo.run import run_demo
+
+            return run_demo(arguments.folder, once=arguments.once)
+        settings = load_settings()
+        _show(arguments.run(Context(arguments, settings, Store(settings.store))), as_json=arguments.json)
+    except TrailerError as error:
+        if arguments.debug:
+            raise
+        print(f"trailer-ml: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # a person gets one line, also for what nobody foresaw
+        if arguments.debug:
+            raise
+        print(f"trailer-ml: unexpected {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _show(result: Any, *, as_json: bool) -> None:
+    records = [result] if isinstance(result, Record) else result
+    for record in records:
+        print(json.dumps(record.to_json(), ensure_ascii=False) if as_json else _as_text(record), flush=True)
+
+
+def _as_text(record: Record) -> str:
+    if isinstance(record, Neighbour):
+        genres = ", ".join(record.genres)
+        return (
+            f"{record.score:6.3f}  picture {record.video_share:6.3f}  sound {record.audio_share:6.3f}  "
+            f"{record.trailer_id:<20}  {record.title} [{genres}]"
+        )
+    if isinstance(record, VideoMatch):
+        return "\n".join([record.video, *(_as_text(neighbour) for neighbour in record.neighbours)])
+    if isinstance(record, DuplicateGroup):
+        titles = {trailer.trailer_id: f"{trailer.title} ({trailer.kind})" for trailer in record.trailers}
+        return "\n".join(f"{score:6.3f}  {a}  {titles[a]}  =  {b}  {titles[b]}" for a, b, score in record.pairs)
+    if isinstance(record, Status):
+        return _status_as_text(record)
+    return "  ".join(f"{name}={_brief(value)}" for name, value in record.to_json().items())
+
+
+def _status_as_text(status: Status) -> str:
+    lines = [f"{number:8d}  {name}" for name, number in status.states.items()]
+    lines.append(f"{status.n_listed:8d}  listed in the catalog = the sum of the states")
+    for title, counts in (("rejected or waiting", status.reasons), ("titles set aside", status.titles_set_aside)):
+        lines += [f"{number:8d}  {title}: {reason}" for reason, number in counts.items()]
+    lines.append(f"champion  {status.champion or 'none yet'}")
+    recall = "" if status.index_recall_at_10 is None else f", recall@10 {status.index_recall_at_10:.3f}"
+    lines.append(f"index     {status.index_version or 'none yet'}{recall}")
+    return "\n".join(lines)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"listed_on", "number"}:
+        return BatchRef.model_validate(value).path
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+    return number
+
+
+def _days(context: Context) -> Iterator[Interval]:
+    first = context.arguments.day or dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
+    last = context.arguments.until or first
+    if last < first:
+        raise TrailerError(f"--until {last} is before --day {first}")
+    for number in range((last - first).days + 1):
+        yield Interval.of_day(first + dt.timedelta(days=number))
+
+
+def _each_open_batch(stage: Callable[[BatchRef, Settings, Store], Record], context: Context) -> Iterator[Record]:
+    """What a stage makes of every batch that needs work; one that fails is named at once, and the others go on."""
+    from trailer_ml.catalog.batches import plan_batches
+
+    n_batches, n_failed = 0, 0
+    for interval in _days(context):
+        for batch in plan_batches(interval, context.settings, context.store):
+            n_batches += 1
+            try:
+                yield stage(batch, context.settings, context.store)
+            except TrailerError as error:
+                n_failed += 1
+                logger.debug("%s failed", batch.path, exc_info=True)
+                print(f"{batch.path}: {error}", file=sys.stderr)
+    if n_failed:
+        raise TrailerError(f"{n_failed} of {n_batches} batches failed")
+
+
+def _dataset(context: Context) -> DatasetRef:
+    from trailer_ml.model.dataset import assemble_dataset
+
+    return assemble_dataset(context.settings, context.store)
+
+
+def _index_version(context: Context) -> str:
+    from trailer_ml.index.build import build_index
+
+    return context.arguments.version or build_index(context.settings, context.store).version
+
+
+def run() -> int:
+    """`main` as a program of its own: libraries written in C do not write between our lines, unless `--debug`."""
+    if "--debug" not in sys.argv:
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,93 @@
+"""The results as a page with pictures: one file that needs nothing else.
+
+Does not belong here: choosing what is shown (results.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trailer_ml.demo.results import describe_model, describe_status, describe_title
+from trailer_ml.media.ffmpeg import find_ffmpeg
+from trailer_ml.processes import run_child
+from trailer_ml.storage import thumb_key
+
+if TYPE_CHECKING:
+    from trailer_ml.demo.results import Results
+    from trailer_ml.storage import Store
+
+PICTURE_SIZE = 168
+_AD_PICTURE_AT_S = 3.0
+
+
+def write_report(results: Results, store: Store, world_folder: Path, folder: Path) -> Path:
+    """Write the page; one that is there is replaced.
+
+    Args:
+        results: what is shown.
+        store: has the trailers' pictures.
+        world_folder: has the commercials.
+        folder: gets `index.html`.
+
+    Returns:
+        The page.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters.update(title=describe_title, mib=lambda n_bytes: n_bytes // 2**20)
+    pictures = _Pictures(store, world_folder)
+    page = environment.get_template("report.html.j2").render(
+        results=results,
+        picture=pictures.of_trailer,
+        ad_picture=pictures.of_ad,
+        status=describe_status(results.status),
+        model=describe_model(results.card),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path, aside = folder / "index.html", folder / ".index.html.part"
+    aside.write_text(page, encoding="utf-8")
+    aside.replace(path)
+    return path
+
+
+class _Pictures:
+    """Small pictures as data URIs."""
+
+    def __init__(self, store: Store, world_folder: Path) -> None:
+        self._store = store
+        self._world_folder = world_folder
+        self._made: dict[str, str] = {}
+
+    def of_trailer(self, trailer_id: str) -> str:
+        """The trailer's thumbnail."""
+        if trailer_id not in self._made:
+            self._made[trailer_id] = as_data_uri(self._store.read_bytes(thumb_key(trailer_id)))
+        return self._made[trailer_id]
+
+    def of_ad(self, name: str) -> str:
+        """A frame of a commercial."""
+        with tempfile.TemporaryDirectory(prefix="trailer-ml-report-") as folder:
+            frame = Path(folder, "frame.png")
+            video = self._world_folder / "ads" / f"{name}.mp4"
+            arguments = [find_ffmpeg(None), "-nostdin", "-v", "error", "-ss", str(_AD_PICTURE_AT_S), "-i", str(video),
+                         "-frames:v", "1", str(frame)]  # fmt: skip
+            run_child(arguments, timeout_s=30)
+            return as_data_uri(frame.read_bytes())
+
+
+def as_data_uri(picture: bytes) -> str:
+    """A picture, cut to a small square."""
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(picture)) as image:
+        square: Any = ImageOps.fit(image.convert("RGB"), (PICTURE_SIZE, PICTURE_SIZE))
+    packed = io.BytesIO()
+    square.save(packed, "JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(packed.getvalue()).decode()}"

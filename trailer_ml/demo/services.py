@@ -1,0 +1,135 @@
+"""Servers for one machine, on loopback only: SeaweedFS for the demo and for the tests.
+
+Does not belong here: Airflow (see airflow_stack.py), and anything production runs.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trailer_ml.errors import ChildTimeoutError
+from trailer_ml.processes import start_child
+from trailer_ml.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_port(preferred: int = 0) -> int:
+    """A TCP port nobody listens on: `preferred` if it is free, else any other."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on loopback")
+
+
+def read_or_make_credentials(folder: Path) -> tuple[str, str]:
+    """Access key and secret of this machine's store: made once, readable by their owner only."""
+    path = folder / "credentials"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_private(path, f"{secrets.token_hex(10)} {secrets.token_hex(20)}\n")
+    key, secret = path.read_text(encoding="ascii").split()
+    return key, secret
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read; it appears whole or not at all."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.touch(mode=0o600)
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+@contextmanager
+def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> Iterator[StoreSettings]:
+    """A SeaweedFS server with one bucket while the block runs.
+
+    Args:
+        folder: keeps the data, the credentials and the log.
+        port: where S3 is served, if that port is free.
+        bucket: created if it is not there.
+
+    Yields:
+        Settings that reach it, credentials included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key, secret = read_or_make_credentials(folder)
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    ports = {name: free_port() for name in ("master", "volume", "filer")}
+    ports["s3"] = free_port(port)
+    arguments = [
+        str(Path(sysconfig.get_path("scripts"), "weed")), f"-logdir={folder}", "mini", f"-dir={data}",
+        f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", "-bucket", bucket, "-admin.ui=false", "-webdav=false",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.preStopSeconds=0",
+        "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock",  # a path of over 107 bytes is none for a socket
+        *(f"-{name}.port={number}" for name, number in ports.items()),
+        *(f"-{name}.port.grpc={free_port()}" for name in ports), f"-admin.port={free_port()}",
+        f"-admin.port.grpc={free_port()}",
+    ]  # fmt: skip
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+    endpoint_url = f"http://{LOOPBACK}:{ports['s3']}"
+    with start_child(arguments, env=environment, cwd=folder) as child:
+        deadline = time.monotonic() + 60
+        while not _answers(endpoint_url):
+            if child.process.poll() is not None:
+                raise child.failure(arguments)
+            if time.monotonic() > deadline:
+                raise ChildTimeoutError("SeaweedFS did not answer within 60 s", stderr_tail=child.stderr_tail())
+            time.sleep(0.1)
+        settings = StoreSettings.model_validate(
+            {"endpoint_url": endpoint_url, "bucket": bucket, "access_key_id": key, "secret_access_key": secret}
+        )
+        _wait_until_writable(settings, deadline)
+        try:
+            yield settings
+        finally:
+            child.process.terminate()
+            with suppress(subprocess.TimeoutExpired):  # now and then it hangs; what it was given is on disk by then
+                child.process.wait(5)
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=1)  # noqa: S310 - our own loopback server
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _wait_until_writable(settings: StoreSettings, deadline: float) -> None:
+    """S3 answers a moment before the bucket is there and a volume can be written."""
+    from trailer_ml.errors import SettingsError, StoreUnavailableError
+    from trailer_ml.storage import Store
+
+    store = Store(settings)
+    while True:
+        try:
+            store.put_bytes(".ready", b"ok")
+            store.delete(".ready")
+        except (SettingsError, StoreUnavailableError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return

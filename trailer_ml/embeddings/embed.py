@@ -1,0 +1,143 @@
+"""One vector a trailer, by the champion, shard by shard.
+
+Vectors of one model lie apart from those of another: a new champion starts its own and leaves the old ones in place.
+
+Does not belong here: training, and how vectors are kept (see stored.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from trailer_ml.catalog.listing import read_trailers
+from trailer_ml.embeddings.stored import require_champion, write_vectors
+from trailer_ml.model.card import read_card
+from trailer_ml.model.examples import stack
+from trailer_ml.model.registry import load_encoder
+from trailer_ml.records import EmbedChunk, EmbeddedTrailer, EmbedSummary, ShardManifest
+from trailer_ml.scratch import scratch_folder
+from trailer_ml.shards.read import cached_shard, list_shards, read_records
+from trailer_ml.storage import embeddings_manifest_key, shard_manifest_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from trailer_ml.features.extract import Features
+    from trailer_ml.model.encoder import Encoder
+    from trailer_ml.records import BatchRef
+    from trailer_ml.settings import Settings
+    from trailer_ml.shards.schema import ShardRecord
+    from trailer_ml.storage import Store
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 16  # trailers decoded at a time: ten frames of 224 x 224 and a spectrogram are 1.7 MB
+
+
+def plan_embeddings(settings: Settings, store: Store) -> list[EmbedChunk]:
+    """The shards that the champion has not embedded as they are now, in chunks of `index.shards_per_task`; maybe none.
+
+    Shards whose trailers were looked at in another way than the champion's were are no input for it, and stay out.
+
+    Raises:
+        NoModelError: no model has been promoted yet.
+    """
+    champion = require_champion(store)
+    view = read_card(champion, store).features.view
+    missing, n_other = [], 0
+    for batch, shard in list_shards(store):
+        if {name: shard.features.get(name) for name in view} != view:
+            n_other += 1
+        elif not _is_embedded(batch, shard, champion, store):
+            missing.append(batch)
+    if n_other:
+        logger.warning("%d shards were made with other TRAILER_FEATURES_ settings than %s: left out", n_other, champion)
+    size = settings.index.shards_per_task
+    return [
+        EmbedChunk(model_version=champion, batches=tuple(missing[start : start + size]))
+        for start in range(0, len(missing), size)
+    ]
+
+
+def embed_shards(chunk: EmbedChunk, settings: Settings, store: Store) -> EmbedSummary:
+    """Embed some shards, each with its manifest last; what was embedded from the very same shard is left as it is.
+
+    Args:
+        chunk: which shards, and by which model.
+        settings: how many bad records a shard may have.
+        store: where shards, model and vectors are.
+
+    Raises:
+        NoModelError: there is no such model.
+        CorruptShardError: a shard is not what its manifest says.
+    """
+    shards = [
+        (batch, ShardManifest.model_validate(store.read_json(shard_manifest_key(batch)))) for batch in chunk.batches
+    ]
+    missing = [(batch, shard) for batch, shard in shards if not _is_embedded(batch, shard, chunk.model_version, store)]
+    if not missing:
+        return EmbedSummary(model_version=chunk.model_version, n_shards=0, n_trailers=0)
+    encoder = load_encoder(store, chunk.model_version, settings.model.cache_folder)
+    n_trailers = sum(_embed_shard(batch, shard, encoder, settings, store) for batch, shard in missing)
+    return EmbedSummary(model_version=chunk.model_version, n_shards=len(missing), n_trailers=n_trailers)
+
+
+def embed_features(features: Sequence[Features] | Sequence[ShardRecord], encoder: Encoder) -> NDArray[np.float32]:
+    """Vectors of some trailers.
+
+    Args:
+        features: n of them, sampled as the encoder's `feature_settings` say.
+        encoder: the model.
+
+    Returns:
+        (n, dim) float32, unit rows.
+    """
+    dim = encoder.video_dim + encoder.audio_dim
+    if not features:
+        return np.empty((0, dim), dtype=np.float32)
+    records = cast("Sequence[ShardRecord]", features)  # frames, spectrogram and has_audio are the same in both
+    return encoder.embed(*stack(records, encoder.feature_settings.n_frames))
+
+
+def _is_embedded(batch: BatchRef, shard: ShardManifest, model_version: str, store: Store) -> bool:
+    found = store.read_json_or_none(embeddings_manifest_key(model_version, batch))
+    return found is not None and found["shard_sha256"] == shard.sha256
+
+
+def _embed_shard(batch: BatchRef, shard: ShardManifest, encoder: Encoder, settings: Settings, store: Store) -> int:
+    kinds = {trailer.trailer_id: trailer.kind for trailer in read_trailers(store, batch.listed_on)}
+    vectors = [embed_features([], encoder)]
+    trailers: list[EmbeddedTrailer] = []
+    with scratch_folder("trailer-ml-embed-") as folder:
+        records = read_records(cached_shard(store, batch, shard, folder), settings.shards.max_bad_records)
+        while some := list(itertools.islice(records, _AT_ONCE)):
+            vectors.append(embed_features(some, encoder))
+            trailers += [_describe(record, kinds.get(record.trailer_id, "trailer")) for record in some]
+    write_vectors(
+        store,
+        batch,
+        np.concatenate(vectors),
+        trailers,
+        model_version=encoder.version,
+        video_dim=encoder.video_dim,
+        shard_sha256=shard.sha256,
+    )
+    logger.info("%s: %d trailers embedded by %s", batch.path, len(trailers), encoder.version)
+    return len(trailers)
+
+
+def _describe(record: ShardRecord, kind: str) -> EmbeddedTrailer:
+    return EmbeddedTrailer(
+        trailer_id=record.trailer_id,
+        film_id=record.film_id,
+        title=record.title,
+        kind=kind,
+        genres=record.genres,
+        year=record.year,
+    )

@@ -1,0 +1,1 @@
+"""Bytes to arrays: when to look, ten frames, one spectrogram."""

@@ -1,0 +1,177 @@
+"""Opening a file from the internet: what is let in, and the reason given for what is not.
+
+Only regular files of known formats, which may read no other file or address (a playlist named .mp4 would), with limits
+on streams, pixels and time. Every refusal is a MediaError with a reason of its own,
+in words that depend on the file only and not on where it lies:
+
+    missing  not_a_file  empty  not_a_video  corrupt  no_video  unsupported  too_large  too_many_streams  timeout
+    out_of_memory
+
+Does not belong here: memory and hangs inside a decoder, which only a process of its own bounds (see pool.py).
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import av
+from av.stream import Discard, Disposition
+
+from trailer_ml.errors import MediaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from fractions import Fraction
+    from pathlib import Path
+
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+    from trailer_ml.settings import FeatureSettings
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,asf"
+PROTOCOLS = "file"
+MAX_STREAMS = 32
+US = 1_000_000  # a container counts in microseconds
+_SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"))
+
+
+class Deadline:
+    """A wall clock for one file.
+
+    Args:
+        seconds: how long from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left, never less than a millisecond."""
+        return max(1e-3, self._end - time.monotonic())
+
+    def check(self) -> None:
+        """Raise MediaError (`timeout`) once it is over."""
+        if time.monotonic() > self._end:
+            raise MediaError(f"it was not done after {self._seconds:g} s", reason="timeout")
+
+
+class Source(NamedTuple):
+    """An open file and what is looked at in it."""
+
+    container: InputContainer
+    video: VideoStream
+    audio: AudioStream | None
+    duration_s: float
+    """Of the picture, from the first timestamp of the file."""
+
+    @property
+    def start_s(self) -> float:
+        """The first timestamp of the file."""
+        return (self.container.start_time or 0) / US
+
+    def keep_only(self, stream: Stream) -> None:
+        """Let the demuxer throw away the packets of every other stream."""
+        for other in self.container.streams:
+            other.discard = Discard.default if other is stream else Discard.all
+
+
+def check_file(path: Path) -> None:
+    """Raise MediaError unless `path` is a regular file with something in it (a FIFO would hang every tool for ever)."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError("no such file", reason="missing") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError("not a regular file", reason="not_a_file")
+    if status.st_size == 0:
+        raise MediaError("an empty file", reason="empty")
+
+
+def time_base_of(stream: Stream) -> Fraction:
+    """Seconds a tick of the stream's timestamps."""
+    if not stream.time_base:
+        raise MediaError("a stream without a clock", reason="corrupt")
+    return stream.time_base
+
+
+@contextmanager
+def open_media(path: Path, settings: FeatureSettings, deadline: Deadline) -> Iterator[Source]:
+    """Open a file that may be anything.
+
+    Raises:
+        MediaError: it cannot be used; also in place of any FFmpeg error while the block runs.
+    """
+    check_file(path)
+    av.logging.set_level(av.logging.PANIC)  # damage is counted and reported by us, once
+    options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS, "max_streams": str(MAX_STREAMS)}
+    try:
+        container = av.open(f"file:{path.absolute()}", options=options, timeout=deadline.left_s)
+    except MemoryError as error:
+        raise MediaError("it needs more memory than is allowed", reason="out_of_memory") from error
+    except av.error.FFmpegError as error:
+        raise _refusal(path, error) from error
+    with container:
+        try:
+            yield _choose_streams(container, settings, deadline)
+        except MemoryError as error:
+            raise MediaError("it needs more memory than is allowed", reason="out_of_memory") from error
+        except av.error.ExitError as error:
+            raise MediaError("reading it was not done in time", reason="timeout") from error
+        except av.error.FFmpegError as error:
+            raise MediaError(f"damaged: {error.strerror}", reason="corrupt") from error
+
+
+def _refusal(path: Path, error: av.error.FFmpegError) -> MediaError:
+    if isinstance(error, av.error.ExitError):
+        return MediaError("it could not be opened in time", reason="timeout")
+    with path.open("rb") as file:
+        head = file.read(16)
+    if any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES):
+        return MediaError(f"a damaged video file: {error.strerror}", reason="corrupt")
+    return MediaError("not a video of a known format", reason="not_a_video")
+
+
+def _choose_streams(container: InputContainer, settings: FeatureSettings, deadline: Deadline) -> Source:
+    if len(container.streams) >= MAX_STREAMS:
+        raise MediaError(f"more than {MAX_STREAMS - 1} streams", reason="too_many_streams")
+    # Cover art shows up as a picture stream.
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        raise MediaError("it has no picture", reason="no_video")
+    video = next((s for s in videos if s.codec_context is not None and s.width and s.height), None)
+    if video is None:
+        raise MediaError("its picture stream cannot be decoded", reason="unsupported")
+    if video.width * video.height > settings.max_pixels:
+        raise MediaError(f"{video.width}x{video.height} is more than {settings.max_pixels} pixels", reason="too_large")
+    # One thread each: parallelism comes from many trailers.
+    video.codec_context.options = {"max_pixels": str(settings.max_pixels)}
+    video.codec_context.thread_type, video.codec_context.thread_count = "NONE", 1
+    audio = next((s for s in container.streams.audio if s.codec_context is not None and s.rate), None)
+    if audio is not None:
+        audio.codec_context.thread_type, audio.codec_context.thread_count = "NONE", 1
+    return Source(container, video, audio, _duration_of(container, video, deadline))
+
+
+def _duration_of(container: InputContainer, video: VideoStream, deadline: Deadline) -> float:
+    """Until when there is picture, after the first timestamp of the file: by the header, else by the packets."""
+    start_s, time_base = (container.start_time or 0) / US, time_base_of(video)
+    if video.duration:
+        offset_s = float((video.start_time or 0) * time_base) - start_s
+        return float(video.duration * time_base) + offset_s
+    if container.duration:
+        return float(container.duration) / US
+    end_s = start_s
+    for packet in container.demux(video):
+        deadline.check()
+        if packet.pts is not None:
+            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * time_base))
+    container.seek(0)
+    return end_s - start_s

@@ -1,0 +1,155 @@
+"""From a decoded picture of any shape to a square of RGB.
+
+16:9 gets the seed article's recipe, so that figures compare: scaled to 560 wide, 224 x 224 cut out at x=168, y=45 (all
+in proportion to the size asked for). Any other shape: the short side of what is shown (sample aspect ratio and rotation
+applied, black bars left out) is scaled to the size, and the middle is cut out.
+
+Does not belong here: which pictures, and decoding them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from av import VideoFrame
+    from av.video.reformatter import VideoReformatter
+    from numpy.typing import NDArray
+
+SEED_SIZE = 224
+SEED_WIDTH = 560
+SEED_X = 168
+SEED_Y = 45
+_SEED_TOLERANCE = 0.01  # 854x480 and 426x240 are meant to be 16:9
+_LUMA_WIDTH = 160
+_LIT = 24  # luma above which a pixel is not a black bar's; limited range has black at 16
+_MIN_LIT_SHARE = 0.05
+_MIN_BOX_SHARE = 0.3
+_MIN_FRAMES_FOR_BARS = 3
+_DARK_EDGE = 2  # so many small pixels are not a bar yet
+
+
+class Shape(NamedTuple):
+    """How a picture is stored and shown."""
+
+    width: int
+    height: int
+    sample_aspect_ratio: float
+    """Width of a pixel as shown, over its height."""
+    rotation_deg: int
+    """Counter-clockwise, a multiple of 90."""
+
+
+class Box(NamedTuple):
+    """The part of a stored picture that is not black bars, in shares of its width and height."""
+
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 1.0
+    bottom: float = 1.0
+
+
+class Crop(NamedTuple):
+    """Scale the stored picture to `width` x `height`, then cut the square whose corner is at `x`, `y`."""
+
+    width: int
+    height: int
+    x: int
+    y: int
+
+
+def shape_of(frame: VideoFrame, sample_aspect_ratio: float) -> Shape:
+    """The shape of a decoded picture."""
+    return Shape(frame.width, frame.height, sample_aspect_ratio, frame.rotation % 360)
+
+
+def is_seed_shape(shape: Shape) -> bool:
+    """Whether the seed article's recipe fits: shown as 16:9.
+
+    >>> is_seed_shape(Shape(854, 480, 1.0, 0)), is_seed_shape(Shape(480, 854, 1.0, 0))
+    (True, False)
+    """
+    shown = shape.width * shape.sample_aspect_ratio / shape.height
+    return shape.rotation_deg % 180 == 0 and abs(shown / (16 / 9) - 1) < _SEED_TOLERANCE
+
+
+def plan_crop(shape: Shape, size: int, box: Box) -> Crop:
+    """How to get a square of `size` out of a picture.
+
+    >>> plan_crop(Shape(1280, 720, 1.0, 0), 224, Box())
+    Crop(width=560, height=315, x=168, y=45)
+    >>> plan_crop(Shape(360, 640, 1.0, 0), 224, Box())
+    Crop(width=224, height=398, x=0, y=87)
+    """
+    if is_seed_shape(shape):
+        width = round(SEED_WIDTH * size / SEED_SIZE)
+        height = max(size, math.floor(width * shape.height / (shape.width * shape.sample_aspect_ratio) + 0.5))
+        return Crop(width, height, round(SEED_X * size / SEED_SIZE), min(SEED_Y * size // SEED_SIZE, height - size))
+    across, down = box.right - box.left, box.bottom - box.top
+    scale = size / min(across * shape.width * shape.sample_aspect_ratio, down * shape.height)
+    # Rounding may not leave the box narrower than the square, or a bar would show.
+    width = max(round(shape.width * shape.sample_aspect_ratio * scale), math.ceil(size / across))
+    height = max(round(shape.height * scale), math.ceil(size / down))
+    return Crop(
+        width,
+        height,
+        x=min(max(0, int((box.left + box.right) / 2 * width - size / 2)), width - size),
+        y=min(max(0, int((box.top + box.bottom) / 2 * height - size / 2)), height - size),
+    )
+
+
+def crop_frame(frame: VideoFrame, crop: Crop, size: int, reformatter: VideoReformatter) -> NDArray[np.uint8]:
+    """The square that `crop` describes, upright.
+
+    Returns:
+        (size, size, 3) uint8, RGB.
+    """
+    scaled = reformatter.reformat(
+        frame, width=crop.width, height=crop.height, format="rgb24", interpolation="BICUBIC", threads=1
+    )
+    plane = scaled.planes[0]
+    pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(crop.height, plane.line_size)
+    square = pixels[crop.y : crop.y + size, crop.x * 3 : (crop.x + size) * 3].reshape(size, size, 3)
+    return np.ascontiguousarray(np.rot90(square, frame.rotation % 360 // 90))
+
+
+def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box:
+    """What is left of the picture without its black bars.
+
+    A row or column is a bar if it is dark in every frame. Too few frames, or hardly anything lit: the whole picture.
+    """
+    if len(frames) < _MIN_FRAMES_FOR_BARS:
+        return Box()
+    brightest = np.maximum.reduce([_small_luma(frame, frames[0], reformatter) for frame in frames])  # (h, w)
+    if (brightest > _LIT).mean() < _MIN_LIT_SHARE:
+        return Box()
+    top, bottom = _lit_span(np.percentile(brightest, 95, axis=1))
+    left, right = _lit_span(np.percentile(brightest, 95, axis=0))
+    if (bottom - top) * (right - left) < _MIN_BOX_SHARE:
+        return Box()
+    return Box(left, top, right, bottom)
+
+
+def _small_luma(frame: VideoFrame, first: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
+    height = max(16, round(_LUMA_WIDTH * first.height / first.width))
+    small = reformatter.reformat(
+        frame, width=_LUMA_WIDTH, height=height, format="gray", interpolation="AREA", threads=1
+    )
+    plane = small.planes[0]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, :_LUMA_WIDTH].copy()
+
+
+def _lit_span(profile: NDArray[np.float64]) -> tuple[float, float]:
+    """First and last lit place of a profile in shares of its length, one place further in where there is a bar."""
+    lit = np.flatnonzero(profile > _LIT)
+    if not lit.size:
+        return 0.0, 1.0
+    n, first, end = len(profile), int(lit[0]), int(lit[-1]) + 1
+    if first + (n - end) <= _DARK_EDGE:
+        return 0.0, 1.0
+    return (first + 1) / n if first else 0.0, (end - 1) / n if end < n else 1.0

@@ -1,0 +1,193 @@
+"""Finding and decoding the pictures at some instants, and as little else as can be.
+
+exact: the first frame at or after each instant. keyframe: the last keyframe at or before it, several times faster.
+It goes by timestamps and never by counting, for the frame rate may vary and the first timestamp need not be 0.
+
+Does not belong here: scaling and cropping (geometry.py), the choice of instants (sampling.py).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import av
+
+from trailer_ml.features.container import US, time_base_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from av import Packet, VideoFrame
+    from numpy.typing import NDArray
+
+    from trailer_ml.features.container import Deadline, Source
+
+TOLERANCE_S = 1e-4  # timestamps are rounded to the stream's time base
+_STEP_BACK_S = 2.5
+_MAX_STEPS_BACK = 5
+_BEFORE_START_S = 2.0
+_INDEXED = ("mov", "matroska", "avi")
+_SHORT_HOP_S = 0.5
+
+
+class Grabbed(NamedTuple):
+    """A decoded picture and when it is shown."""
+
+    time_s: float
+    """After the first timestamp of the file."""
+    frame: VideoFrame
+
+
+class Looked(NamedTuple):
+    """What an engine hands over: pictures as decoded, and the finished spectrogram."""
+
+    grabbed: Sequence[Grabbed]
+    sample_aspect_ratio: float
+    """Width of a pixel as shown, over its height."""
+    spectrogram: NDArray[np.uint8]
+    """(size, size, 3) uint8, RGB."""
+    n_damaged: int
+    """Packets that the decoder refused, and frames that it calls damaged."""
+
+
+class VideoReader:
+    """Decodes the picture stream of a source from wherever it is told to.
+
+    Args:
+        source: an open file.
+        deadline: checked at every packet.
+    """
+
+    def __init__(self, source: Source, deadline: Deadline) -> None:
+        source.keep_only(source.video)
+        self.n_damaged = 0
+        """Packets that the decoder refused, and frames that it calls damaged."""
+        self._source = source
+        self._deadline = deadline
+        self._stream = source.video
+        self._codec = source.video.codec_context
+        self._time_base = time_base_of(source.video)
+        self._start_pts = round((source.container.start_time or 0) / US / self._time_base)
+        # The rate that every timestamp fits: where the frame rate varies, the average would be too slow.
+        rate = max(source.video.base_rate or 0, source.video.average_rate or 0) or 25
+        self._frame_ticks = math.floor(1 / rate / self._time_base)
+        self._has_index = source.container.format.name.split(",")[0] in _INDEXED
+
+    def grab_exact(self, instants_s: Sequence[float]) -> Iterator[Grabbed]:
+        """The first frame at or after each instant; ends where the picture ends."""
+        self._codec.skip_frame = "DEFAULT"
+        frames: Iterator[VideoFrame] = iter(())
+        last: VideoFrame | None = None
+        for instant_s in instants_s:
+            target = self._start_pts + math.ceil((instant_s - TOLERANCE_S) / self._time_base)
+            if last is None or last.pts < target:
+                if last is None or self._pays_to_seek(last.pts, target):
+                    frames, last = self._seek_before(target)
+                else:
+                    self._target = target
+                    last = next(frames, None)
+                while last is not None and (last.pts < target or last.is_corrupt):
+                    self.n_damaged += last.is_corrupt
+                    last = next(frames, None)
+            if last is None:
+                return
+            yield Grabbed(self._time_s(last), last)
+
+    def grab_keyframes(self, instants_s: Sequence[float]) -> Iterator[Grabbed]:
+        """The last keyframe at or before each instant; the same one again where no other lies between two instants."""
+        self._codec.skip_frame = "NONKEY"
+        last_pts, last = None, None
+        for instant_s in instants_s:
+            target = self._start_pts + math.floor((instant_s + TOLERANCE_S) / self._time_base)
+            packet = self._find_keyframe(target)
+            if packet is None:
+                return
+            if last is None or packet.pts != last_pts:
+                last_pts, last = packet.pts, self._decode_alone(packet)
+            if last is not None:
+                yield Grabbed(self._time_s(last), last)
+
+    def _time_s(self, frame: VideoFrame) -> float:
+        return float((frame.pts - self._start_pts) * self._time_base)
+
+    def _seek(self, target: int, step_back_s: float) -> None:
+        # Before the very first timestamp if need be: mpeg-ts is sought by decoding time, which is earlier.
+        earliest_s = _BEFORE_START_S if step_back_s else 0.0
+        pts = max(target - round(step_back_s / self._time_base), self._start_pts - round(earliest_s / self._time_base))
+        self._source.container.seek(pts, stream=self._stream, backward=True)
+
+    def _packets(self) -> Iterator[Packet]:
+        for packet in self._source.container.demux(self._stream):
+            self._deadline.check()
+            yield packet
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        """Decodes on from here; until the target only what other frames are made from."""
+        for packet in self._packets():
+            is_early = packet.pts is not None and packet.pts < self._target
+            self._codec.skip_frame = "NONREF" if is_early else "DEFAULT"
+            try:
+                decoded = self._codec.decode(packet if packet.size else None)
+            except (av.error.InvalidDataError, av.error.EOFError):
+                self.n_damaged += 1
+                continue
+            for frame in decoded:
+                if frame.pts is None:
+                    frame.pts = frame.dts
+                if frame.pts is not None:
+                    yield frame
+
+    def _seek_before(self, target: int) -> tuple[Iterator[VideoFrame], VideoFrame | None]:
+        """Seeks to where the first decoded frame is not after the target, or as near to that as can be."""
+        self._target = target
+        step_s = 0.0
+        for attempt in range(_MAX_STEPS_BACK + 1):
+            self._seek(target, step_s)
+            frames = self._frames()
+            first = next(frames, None)
+            if first is not None and (first.pts <= target or first.pts < target + self._frame_ticks):
+                break
+            # A file without an index lands late: step back and scan.
+            step_s = _STEP_BACK_S * 2**attempt
+        return frames, first
+
+    def _pays_to_seek(self, position: int, target: int) -> bool:
+        """Whether a keyframe lies between; else decoding simply goes on."""
+        if (target - position) * self._time_base < _SHORT_HOP_S:
+            return False
+        entries = self._stream.index_entries
+        if not self._has_index or len(entries) < 2 or entries[len(entries) - 1].timestamp < target:  # noqa: PLR2004
+            return True
+        nearest = entries.search_timestamp(target, backward=True)
+        return nearest < 0 or entries[nearest].timestamp > position
+
+    def _find_keyframe(self, target: int) -> Packet | None:
+        best: Packet | None = None
+        step_s = 0.0
+        for attempt in range(_MAX_STEPS_BACK + 1):
+            self._seek(target, step_s)
+            for packet in self._packets():
+                if not packet.size or packet.pts is None:
+                    continue
+                if packet.pts > target and (packet.is_keyframe or (packet.dts or packet.pts) > target):
+                    break
+                if packet.is_keyframe and packet.pts <= target:
+                    best = packet
+                    if self._has_index:
+                        break
+            if best is not None:
+                return best
+            step_s = _STEP_BACK_S * 2**attempt
+        return best
+
+    def _decode_alone(self, packet: Packet) -> VideoFrame | None:
+        try:
+            frames = self._codec.decode(packet) or self._codec.decode(None)
+        except (av.error.InvalidDataError, av.error.EOFError):
+            self.n_damaged += 1
+            return None
+        finally:
+            self._codec.flush_buffers()
+        return frames[0] if frames and frames[0].pts is not None and not frames[0].is_corrupt else None

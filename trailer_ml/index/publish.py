@@ -1,0 +1,124 @@
+"""Which index is served: the nightly swap, and the way back.
+
+The pointer changes by compare-and-swap only: where two runs meet, one of them gets a ConflictError, and its next try
+finds how things stand. What has fallen out of the history is deleted after the swap; a run that is killed there leaves
+the names in the pointer, and the next publication deletes them.
+
+Does not belong here: building.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from trailer_ml.embeddings.stored import require_champion
+from trailer_ml.errors import NoIndexError
+from trailer_ml.index.stored import MANIFEST_FILE, Pointer, read_manifest, read_pointer, summarise
+from trailer_ml.index.verify import find_low_recall
+from trailer_ml.storage import CURRENT_INDEX_KEY, index_key
+
+if TYPE_CHECKING:
+    from trailer_ml.records import IndexManifest, IndexSummary
+    from trailer_ml.settings import Settings
+    from trailer_ml.storage import Store
+
+logger = logging.getLogger(__name__)
+
+
+def publish_index(version: str, settings: Settings, store: Store, *, by_hand: bool = False) -> IndexSummary:
+    """Serve an index from now on, or keep the one that is served and say why.
+
+    Args:
+        version: which one.
+        settings: how good it has to be, and how many are kept for going back.
+        store: where it is.
+        by_hand: a person asks for this very version; otherwise one that was gone back from is refused, for the next
+            nightly run builds it again from the same shards.
+
+    Returns:
+        is_published False where it was refused, with the reason; is_new False where nothing changed.
+
+    Raises:
+        NoIndexError: there is no such index.
+        NoModelError: no model has been promoted yet.
+        ConflictError: somebody else published meanwhile; try again.
+    """
+    manifest = read_manifest(store, version)
+    seen = read_pointer(store)
+    if seen and seen.pointer.version == version:
+        return summarise(manifest, is_new=False, is_published=True, reason="it is served already")
+    current = seen.pointer if seen else None
+    reason = _find_objection(manifest, current, require_champion(store), settings)
+    if not by_hand and current and version in current.retired:
+        reason = f"it was gone back from: publish it by hand (`trailer-ml index publish {version}`)"
+    if reason:
+        logger.warning("index %s is not published: %s", version, reason)
+        return summarise(manifest, is_new=False, reason=reason)
+    pointer = _point_to(manifest, current, settings.index.keep, store)
+    store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag if seen else None)
+    for retired in pointer.retired:
+        _delete(retired, store)
+    return summarise(manifest, is_new=True, is_published=True)
+
+
+def rollback_index(settings: Settings, store: Store) -> IndexSummary:  # noqa: ARG001 - every stage takes them
+    """Serve the index that was served before. The one that is left goes when the next one is published.
+
+    Raises:
+        NoIndexError: there is none to go back to.
+        ConflictError: somebody else published meanwhile; try again.
+    """
+    seen = read_pointer(store)
+    if seen is None or not seen.pointer.previous:
+        raise NoIndexError("there is no earlier index to go back to")
+    left = seen.pointer
+    manifest = read_manifest(store, left.previous[0])
+    pointer = Pointer(
+        version=manifest.version,
+        model_version=manifest.model_version,
+        n=manifest.n,
+        recall_at_10=manifest.recall_at_10,
+        previous=left.previous[1:],
+        retired=tuple(sorted({*left.retired, left.version})),
+    )
+    store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag)
+    return summarise(manifest, is_new=True, is_published=True, reason=f"went back from {left.version}")
+
+
+def _find_objection(manifest: IndexManifest, current: Pointer | None, champion: str, settings: Settings) -> str:
+    """Why an index must not be served; empty where nothing is against it."""
+    if manifest.model_version != champion:
+        return f"it holds vectors of model {manifest.model_version}, and the champion is {champion}"
+    low = find_low_recall(manifest.recall_at_10, settings)
+    if low:
+        return low
+    shrink = 1 - manifest.n / current.n if current else 0.0
+    if current and shrink > settings.index.max_shrink_share:
+        return (
+            f"it has {manifest.n} trailers where {current.version} has {current.n}:"
+            f" {shrink:.0%} fewer, and {settings.index.max_shrink_share:.0%} is allowed"
+        )
+    return ""
+
+
+def _point_to(manifest: IndexManifest, current: Pointer | None, keep: int, store: Store) -> Pointer:
+    history = [current.version, *current.previous] if current else []
+    history = [version for version in history if version != manifest.version]
+    left_over = current.retired if current else ()
+    retired = {version for version in left_over if version not in history and any(store.list_keys(f"index/{version}/"))}
+    return Pointer(
+        version=manifest.version,
+        model_version=manifest.model_version,
+        n=manifest.n,
+        recall_at_10=manifest.recall_at_10,
+        previous=tuple(history[:keep]),
+        retired=tuple(sorted({*retired, *history[keep:]} - {manifest.version})),
+    )
+
+
+def _delete(version: str, store: Store) -> None:
+    """The manifest goes first: from then on the index is not there, and what is left of it is litter."""
+    store.delete(index_key(version, MANIFEST_FILE))
+    for key in list(store.list_keys(f"index/{version}/")):
+        store.delete(key)

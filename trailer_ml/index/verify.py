@@ -1,0 +1,65 @@
+"""Whether an index is what its manifest says, on the machine that asks.
+
+Does not belong here: whether it is served (see publish.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trailer_ml.errors import DataError
+from trailer_ml.index.recall import measure_recall, sample_rows
+from trailer_ml.index.serve import open_index
+from trailer_ml.index.stored import read_manifest, summarise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from trailer_ml.index.serve import ServedIndex
+    from trailer_ml.records import IndexSummary
+    from trailer_ml.settings import Settings
+    from trailer_ml.storage import Store
+
+_SELF = 1 - 1e-5  # the cosine of a trailer with itself, or with an identical one
+
+
+def verify_index(version: str, settings: Settings, store: Store) -> IndexSummary:
+    """Check an index as this machine sees it: its hashes, a self-test of the file, its recall against exact search.
+
+    Args:
+        version: which one.
+        settings: how many queries, and how good it has to be.
+        store: where it is.
+
+    Returns:
+        Its recall as measured here; where that is too low, the reason says so, and publish_index refuses it.
+
+    Raises:
+        NoIndexError: there is no such index.
+        DataError: its bytes are not those of its manifest, or the file does not find its own vectors on this machine.
+    """
+    manifest = read_manifest(store, version)
+    with open_index(manifest, store, settings.index.cache_folder) as index:
+        vectors = index.vectors()
+        _test_itself(index, vectors, settings.index.n_queries)
+        recall = measure_recall(index, vectors, settings.index.n_queries)
+    measured = manifest.model_copy(update={"recall_at_10": recall.value})
+    return summarise(measured, is_new=False, reason=find_low_recall(recall.value, settings))
+
+
+def find_low_recall(recall_at_10: float, settings: Settings) -> str:
+    """Why such a recall is too low to be served; empty where it is not."""
+    bar = settings.index.min_recall_at_10
+    return "" if recall_at_10 >= bar else f"its recall@10 is {recall_at_10:.4f}, below the {bar:.2f} asked for"
+
+
+def _test_itself(index: ServedIndex, vectors: NDArray[np.float32], n_queries: int) -> None:
+    """Every vector asked for finds itself, or one just like it."""
+    for row in sample_rows(len(vectors), n_queries).tolist():
+        found = index.nearest(vectors[row], 1, model_version=index.manifest.model_version)
+        if not found or float(vectors[found[0]] @ vectors[row]) < _SELF:
+            raise DataError(
+                f"index {index.manifest.version} fails its self-test on this machine:"
+                f" {index.trailers[row].trailer_id} does not find itself"
+            )

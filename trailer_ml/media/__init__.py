@@ -1,0 +1,1 @@
+"""The bytes of a trailer: download, probe, and running ffmpeg."""

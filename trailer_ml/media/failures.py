@@ -1,0 +1,136 @@
+"""What a failed download means: one table from what yt-dlp says to what is done about it.
+
+The order matters: YouTube says "video unavailable" of a video that is blocked for copyright, too. What no line knows
+is taken for something that may pass, for attempts are capped and a wrong "gone" is for ever.
+
+Does not belong here: doing it (fetch.py).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from trailer_ml.media.guard import REFUSED
+
+Action = Literal["retry", "retry_once", "slow_down", "wait", "give_up", "abort"]
+"""Try again after a moment; once only; wait as told, for the source as a whole is meant; come back much later; never;
+or end the batch, because it is this machine that fails."""
+
+
+class Verdict(NamedTuple):
+    """What a failure means."""
+
+    reason: str
+    """The short code that goes into the store and the counts."""
+    action: Action
+
+
+_BY_REASON: dict[str, Action] = {
+    "corrupt": "retry_once",  # a connection that ended early without a Content-Length looks the same
+    "not_a_video": "give_up",
+    "no_video": "give_up",
+    "too_short": "give_up",
+    "too_long": "give_up",
+    "too_large": "give_up",
+    "live": "wait",
+    "crashed": "retry_once",
+}
+_BY_STATUS: dict[int, Verdict] = {
+    401: Verdict("forbidden", "give_up"),
+    403: Verdict("forbidden", "retry_once"),  # a signed address may have run out: it is asked for once more
+    404: Verdict("gone", "give_up"),
+    408: Verdict("unavailable", "retry"),
+    410: Verdict("gone", "give_up"),
+    416: Verdict("bad_range", "retry"),
+    425: Verdict("unavailable", "retry"),
+    429: Verdict("rate_limited", "slow_down"),
+    451: Verdict("geo_blocked", "give_up"),
+}
+_BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
+    (Verdict("refused_address", "give_up"), (re.escape(REFUSED),)),
+    (
+        Verdict("local_fault", "abort"),
+        (
+            "no space left",
+            "disk quota",
+            "unable to open for writing",
+            "unable to create directory",
+            "ffmpeg.* not found",
+        ),
+    ),
+    (Verdict("too_large", "give_up"), ("file too large", "larger than max-filesize")),
+    (
+        Verdict("rate_limited", "slow_down"),
+        ("http error 429", "not a bot", "rate-limited", "try again later", "captcha", "ip is likely being blocked"),
+    ),
+    (Verdict("rate_limited", "slow_down"), (r"\[imdb\].*unable to extract next\.js data",)),  # a WAF challenge
+    (
+        Verdict("age_restricted", "give_up"),
+        ("confirm your age", "age-restricted", "inappropriate for some users"),
+    ),
+    (
+        Verdict("private", "give_up"),
+        ("private video", "members-only", "channel's members", "for registered users", "login required", "sign in"),
+    ),
+    (Verdict("copyright", "give_up"), ("copyright (claim|grounds)",)),
+    (
+        Verdict("geo_blocked", "give_up"),
+        ("not made this video available in your country", "not available from your location", "in your country"),
+    ),
+    (Verdict("drm", "give_up"), ("drm protect",)),
+    (Verdict("not_yet", "wait"), ("premieres in", "live event will begin", "is not currently live")),
+    (
+        Verdict("gone", "give_up"),
+        ("video unavailable", "has been removed", "has been terminated", "does not exist", "no longer available"),
+    ),
+    (Verdict("gone", "give_up"), ("this video is not available", "http error (404|410)")),
+    (
+        Verdict("unsupported", "give_up"),
+        ("unsupported url", "no suitable extractor", "is not a valid url", "no connection adapters"),
+    ),
+    (Verdict("unsupported", "give_up"), ("requested format is not available", "no video formats")),
+    (Verdict("forbidden", "retry_once"), ("http error 40[13]",)),
+    (Verdict("bad_range", "retry"), ("http error 416",)),
+    (Verdict("unavailable", "retry"), ("http error (5..|408)", "timed out", "timeout")),
+    (
+        Verdict("broken_off", "retry"),
+        ("more expected", "did not get any data", "incomplete", "downloaded file is empty", "got error"),
+    ),
+    (
+        Verdict("broken_off", "retry"),
+        ("connection (reset|refused|aborted|broken)", "failed to resolve", "name resolution"),
+    ),
+    (Verdict("extractor_broken", "wait"), ("please report this issue", "unable to extract")),
+)
+_COMPILED = tuple((re.compile("|".join(patterns)), verdict) for verdict, patterns in _BY_MESSAGE)
+
+
+def classify(message: str, status: int | None = None, reason: str | None = None) -> Verdict:
+    """What a failed attempt means.
+
+    Args:
+        message: what yt-dlp said.
+        status: the HTTP status behind it, where it is known.
+        reason: what our own look at the file or at its size said, where it was that.
+
+    >>> classify("HTTP Error 410: Gone", 410)
+    Verdict(reason='gone', action='give_up')
+    """
+    if reason is not None:
+        return Verdict(reason, _BY_REASON.get(reason, "retry"))
+    text = message.lower().replace("\u2019", "'")
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    is_answer = status is not None or "http error" in text  # then the words are the server's, not this machine's
+    for pattern, verdict in _COMPILED:
+        if pattern.search(text) and not (is_answer and verdict.action == "abort"):
+            return verdict
+    return Verdict("unknown", "retry")
+
+
+def one_line(message: str, limit: int = 300) -> str:
+    """The message without colours, line breaks and the hint to report it, for a person and for the store."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    plain = re.sub(r"; please report this issue.*|Set --default-search.*", "", plain, flags=re.DOTALL)
+    return " ".join(plain.split()).removeprefix("ERROR: ")[:limit]

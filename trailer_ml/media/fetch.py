@@ -1,0 +1,243 @@
+"""Fetching videos one after the other: attempts, waiting, resuming, and when to stop asking.
+
+The bytes come through a warm child process (ytdlp_child.py), started anew only when it had to be killed. A video has
+a wall clock, waiting included. What failed is told by an Outcome; only a fault of this machine is raised.
+
+Does not belong here: the store (download.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from trailer_ml.catalog.retry_after import parse_retry_after
+from trailer_ml.errors import ChildTimeoutError, LocalFaultError
+from trailer_ml.media.failures import Verdict, classify, one_line
+from trailer_ml.media.ffmpeg import find_ffmpeg
+from trailer_ml.media.probe import Probe
+from trailer_ml.processes import Child, clean_environment, start_child
+from trailer_ml.records import ID_PATTERN, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from trailer_ml.settings import MediaSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+_ARGUMENTS = (sys.executable, "-P", "-m", "trailer_ml.media.ytdlp_child")
+_START_S = 60.0
+_LIMITED_IN_A_ROW = 3
+"""So many videos in a row that the source would not give yet, and the rest is not asked for."""
+_MAX_URL_LENGTH = 2048
+_ANSWER_BYTES = 65536
+_START_AGAIN = ("bad_range", "corrupt", "crashed")
+"""After these the partial file is not to be trusted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one video: either `path` and `probe` are set, or `reason`."""
+
+    item_id: str
+    path: Path | None = None
+    probe: Probe | None = None
+    downloader: str = ""
+    """Name and version of what fetched it."""
+    reason: str = ""
+    detail: str = ""
+    wait_s: float | None = None
+    """Seconds until it may be tried again; None: never."""
+
+
+def fetch_each(items: Iterable[tuple[str, str]], folder: Path, settings: Settings) -> Iterator[Outcome]:
+    """Fetch videos, one after the other, each looked at before it is believed.
+
+    Args:
+        items: (id, url); an id is used as the name of the file.
+        folder: gets `<id>.mp4` for each that came, of whatever container it is.
+        settings: all; `media`, `catalog.user_agent` and `features.ffmpeg_path` are read.
+
+    Raises:
+        LocalFaultError: this machine cannot go on: its disk is full, its folder cannot be written.
+        ChildFailedError: the child process does not even start.
+    """
+    n_limited, wait_s = 0, settings.media.retry_later_s
+    with _Downloader(settings, folder) as downloader:
+        for item_id, url in items:
+            if n_limited >= _LIMITED_IN_A_ROW:
+                detail = f"not asked for, after {n_limited} in a row that the source limited"
+                yield Outcome(item_id, reason="rate_limited", detail=detail, wait_s=wait_s)
+                continue
+            outcome = _fetch_one(item_id, url, folder, downloader, settings.media)
+            logger.info("%s: %s", item_id, outcome.reason or "downloaded")
+            is_limited = outcome.reason == "rate_limited"
+            n_limited = n_limited + 1 if is_limited else 0
+            wait_s = outcome.wait_s if is_limited and outcome.wait_s else wait_s
+            yield outcome
+
+
+def _fetch_one(item_id: str, url: str, folder: Path, downloader: _Downloader, media: MediaSettings) -> Outcome:
+    if not re.fullmatch(ID_PATTERN, item_id) or not _is_web_url(url):
+        return Outcome(item_id, reason="bad_url", detail=f"not an address that is downloaded from: {url[:200]!r}")
+    downloader.start()
+    deadline = time.monotonic() + media.item_timeout_s
+    seen: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix=".video-", dir=folder) as name:
+        for attempt in range(1, media.attempts + 1):
+            try:
+                answer = downloader.ask({"url": url, "stem": str(Path(name, "video"))}, deadline)
+            except ChildTimeoutError as error:
+                return Outcome(item_id, reason="timeout", detail=str(error), wait_s=media.retry_later_s)
+            if "path" in answer:
+                return _believe(item_id, answer, folder, downloader.version)
+            verdict = classify(answer["error"], answer.get("status"), answer.get("reason"))
+            failed = Outcome(item_id, reason=verdict.reason, detail=one_line(answer["error"].replace(f"{name}/", "")))
+            told_s = parse_retry_after(answer.get("retry_after", ""))
+            if _is_final(verdict, failed, seen):
+                return failed
+            seen.add(verdict.reason)
+            pause_s = media.backoff_s * 2.0 ** (attempt - 1) if told_s is None else told_s
+            is_patient = pause_s <= media.max_wait_s and time.monotonic() + pause_s < deadline
+            if verdict.action == "wait" or attempt == media.attempts or not is_patient:
+                later_s = told_s if told_s is not None and told_s > media.max_wait_s else media.retry_later_s
+                return dataclasses.replace(failed, wait_s=later_s)
+            logger.info("%s: %s, again in %.1f s (%s)", item_id, verdict.reason, pause_s, failed.detail)
+            if verdict.reason in _START_AGAIN:
+                _empty(Path(name))
+            time.sleep(pause_s)
+    raise AssertionError("the last attempt returns")
+
+
+def _is_final(verdict: Verdict, failed: Outcome, seen: set[str]) -> bool:
+    if verdict.action == "abort":
+        raise LocalFaultError(f"downloads cannot go on: {failed.detail}", trailer_id=failed.item_id)
+    return verdict.action == "give_up" or (verdict.action == "retry_once" and verdict.reason in seen)
+
+
+def _believe(item_id: str, answer: dict[str, Any], folder: Path, version: str) -> Outcome:
+    streams = tuple(Stream.model_validate(stream) for stream in answer["streams"])
+    path = Path(answer["path"]).replace(folder / f"{item_id}.mp4")
+    return Outcome(item_id, path=path, probe=Probe(answer["duration_s"], streams), downloader=version)
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    is_plain = "@" not in parts.netloc and url.isprintable() and " " not in url
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and is_plain and len(url) <= _MAX_URL_LENGTH
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+class _Downloader:
+    """The warm child: started when it is needed, killed with its group when it hangs and at the end."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.version = ""
+        self._first_line = {
+            "media": settings.media.model_dump(mode="json"),
+            "user_agent": settings.catalog.user_agent,
+            "ffmpeg": find_ffmpeg(settings.features.ffmpeg_path),
+        }
+        self._folder = folder
+        self._stack = ExitStack()
+        self._child: Child | None = None
+        self._buffer = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def start(self) -> None:
+        """Make sure that a child runs.
+
+        Raises:
+            ChildFailedError: it ended at once.
+            ChildTimeoutError: it did not answer.
+        """
+        if self._child is not None and self._child.process.poll() is None:
+            return
+        self._stop()
+        child = start_child(
+            _ARGUMENTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_environment(), cwd=self._folder
+        )
+        self._child = self._stack.enter_context(child)
+        self._send(self._first_line)
+        answer = self._receive(time.monotonic() + _START_S)
+        if answer is None:
+            raise self._child.failure(_ARGUMENTS)
+        self.version = answer["downloader"]
+
+    def ask(self, job: dict[str, str], deadline: float) -> dict[str, Any]:
+        """One attempt.
+
+        Args:
+            job: `url` and `stem`, as ytdlp_child.py has them.
+            deadline: of time.monotonic(); the child is killed when it passes.
+
+        Raises:
+            ChildTimeoutError: it passed.
+        """
+        self.start()
+        self._send(job)
+        answer = self._receive(deadline)
+        if answer is None and self._child is not None:
+            failure = self._child.failure(_ARGUMENTS)
+            self._stop()
+            return {"error": str(failure), "reason": "crashed"}
+        return answer or {}
+
+    def _send(self, value: dict[str, Any]) -> None:
+        if self._child is None or self._child.process.stdin is None:
+            raise AssertionError("a child is started before it is asked")
+        try:
+            self._child.process.stdin.write(json.dumps(value).encode() + b"\n")
+            self._child.process.stdin.flush()
+        except BrokenPipeError:
+            logger.debug("the child is gone: reading from it will tell")
+
+    def _receive(self, deadline: float) -> dict[str, Any] | None:
+        """The next line of the child; None: it ended instead."""
+        if self._child is None or self._child.process.stdout is None:
+            raise AssertionError("a child is started before it is asked")
+        file = self._child.process.stdout
+        poll = select.poll()
+        poll.register(file, select.POLLIN | select.POLLHUP)
+        while b"\n" not in self._buffer:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0 or not poll.poll(remaining_s * 1000):
+                self._stop()
+                raise ChildTimeoutError("it took longer than it is given, waiting included")
+            piece = file.read1(_ANSWER_BYTES)  # type: ignore[attr-defined]
+            if not piece:
+                return None
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _stop(self) -> None:
+        self._stack.close()
+        self._child = None
+        self._buffer = b""

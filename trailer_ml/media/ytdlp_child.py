@@ -1,0 +1,236 @@
+"""yt-dlp and the probe in a process of their own: `python -m trailer_ml.media.ytdlp_child`, one for many downloads.
+
+The first line on standard input says how (Options), each further one what: `{"url", "stem"}`. Each is answered with
+one line on standard output: `{"path", "duration_s", "streams"}` or `{"error", "status", "retry_after", "reason"}`.
+The process starts in 2 s and so takes many jobs; it is told nothing secret, holds itself to limits of memory and file
+size, connects to public addresses only, and may be killed at any time.
+
+yt-dlp's own retries are off: each attempt is one of ours, which knows Retry-After, sees an address that ran out, and
+resumes all the same, because the partial file stays.
+
+Does not belong here: whether to try again (fetch.py), and what an error means (failures.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import BaseModel
+
+from trailer_ml.errors import MediaError
+from trailer_ml.processes import limit_this_process
+from trailer_ml.settings import MediaSettings
+
+_SLACK_BYTES = 2**20  # beside the largest download: a container written anew is a little larger
+_FRAGMENT_RETRIES = 3
+_TS_SYNC, _TS_PACKET_BYTES = b"\x47", 188
+_SOCKET_TIMEOUT_S = 20.0
+
+
+class Options(BaseModel):
+    """The first line."""
+
+    media: MediaSettings
+    user_agent: str
+    ffmpeg: str
+
+
+class _Ended(Exception):  # noqa: N818 - not an error of the program: how a download ended
+    """A download that we end ourselves."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class _Log:
+    """yt-dlp's logger: it keeps the last line that says why there is no file."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def debug(self, message: str) -> None:
+        if "larger than max-filesize" in message or "does not pass filter" in message:
+            self.last = message
+
+    def warning(self, message: str) -> None:
+        pass
+
+    def error(self, message: str) -> None:
+        self.last = message
+
+
+def main() -> None:
+    """Answer jobs until there are no more."""
+    answers = _take_stdout()
+    options = Options.model_validate_json(sys.stdin.readline())
+    limit_this_process(memory_bytes=options.media.memory_bytes, file_bytes=options.media.max_size_bytes + _SLACK_BYTES)
+    os.environ["YTDLP_NO_PLUGINS"] = "1"
+    from yt_dlp.version import __version__
+
+    from trailer_ml.media.guard import guard_addresses
+
+    guard_addresses(options.media.allowed_private_hosts)
+    _forbid_network_to_ffmpeg()
+    _answer(answers, {"downloader": f"yt-dlp {__version__}"})
+    for line in sys.stdin:
+        job = json.loads(line)
+        _answer(answers, _download(job["url"], Path(job["stem"]), options))
+
+
+def _download(url: str, stem: Path, options: Options) -> dict[str, Any]:
+    """One attempt: the file and what it is, or what went wrong."""
+    from trailer_ml.media.probe import probe_media
+
+    try:
+        path = _fetch(url, stem, options)
+        probe = probe_media(path, options.media)
+    except (MediaError, _Ended) as error:
+        return {"error": str(error), "reason": error.reason}
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this one download that failed
+        return _describe(error)
+    streams = [stream.to_json() for stream in probe.streams]
+    return {"path": str(path), "duration_s": probe.duration_s, "streams": streams}
+
+
+def _fetch(url: str, stem: Path, options: Options) -> Path:
+    from yt_dlp import YoutubeDL
+
+    log = _Log()
+    with YoutubeDL(_parameters(stem, options, log)) as downloader:
+        info = downloader.extract_info(url) or {}
+    while info.get("entries"):
+        info = next(iter(info["entries"])) or {}
+    # yt-dlp ends well without a file when a filter or the size limit says no
+    for done in info.get("requested_downloads") or ():
+        if done.get("filepath") and Path(done["filepath"]).is_file():
+            return _as_container(Path(done["filepath"]))
+    if "max-filesize" in log.last:
+        raise _Ended("too_large", log.last)
+    raise RuntimeError(log.last or "yt-dlp ended without a file")
+
+
+def _as_container(path: Path) -> Path:
+    """The file, put into an mp4 if it is a bare transport stream, as the pieces of a playlist are; not re-encoded.
+
+    With PyAV and not with ffmpeg: the static build that we come with crashes on transport streams.
+    """
+    import av
+
+    with path.open("rb") as file:
+        head = file.read(_TS_PACKET_BYTES + 1)
+    if head[:1] != _TS_SYNC or head[-1:] != _TS_SYNC:
+        return path
+    container = path.with_name("container.mp4")
+    try:
+        with (
+            av.open(f"file:{path}", format="mpegts", options={"protocol_whitelist": "file"}) as source,
+            av.open(str(container), "w", format="mp4", options={"movflags": "faststart"}) as target,
+        ):
+            wanted = (*source.streams.video[:1], *source.streams.audio[:1])
+            copies = {stream.index: target.add_stream_from_template(stream) for stream in wanted}
+            for packet in source.demux(wanted):
+                if packet.dts is not None:
+                    packet.stream = copies[packet.stream.index]
+                    target.mux(packet)
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"it cannot be put into an mp4: {error}", reason="corrupt") from error
+    return container
+
+
+def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
+    """yt-dlp's parameters; as a library its defaults are others than on the command line."""
+    from trailer_ml.media.probe import SAFE_INPUT
+
+    media = options.media
+
+    def watch_size(progress: dict[str, Any]) -> None:
+        # max_filesize knows only what a Content-Length announces, and for a playlist only each piece
+        if (progress.get("downloaded_bytes") or 0) > media.max_size_bytes:
+            raise _Ended("too_large", f"more than {media.max_size_bytes} bytes")
+
+    def refuse_unfit(info: dict[str, Any], *, incomplete: bool) -> None:
+        del incomplete
+        if info.get("is_live"):
+            raise _Ended("live", "it is a live stream")
+        if (info.get("duration") or 0) > media.max_duration_s:
+            raise _Ended("too_long", f"it is announced with {info['duration']:.0f} s")
+
+    safe_input = [word for name, value in SAFE_INPUT.items() for word in (f"-{name}", value)]
+    return {
+        "format": media.format,
+        "format_sort": ["res:360", "vcodec:h264", "acodec:aac", "+size"],
+        "merge_output_format": "mp4",
+        "outtmpl": {"default": f"{str(stem).replace('%', '%%')}.%(ext)s"},
+        "restrictfilenames": True,
+        "noplaylist": True,
+        "playlist_items": "1",
+        "allowed_extractors": list(media.allowed_extractors),
+        "match_filter": refuse_unfit,
+        "max_filesize": media.max_size_bytes,
+        "retries": 0,
+        "extractor_retries": 0,
+        "file_access_retries": 0,
+        "fragment_retries": _FRAGMENT_RETRIES,  # what is whole of a playlist is not fetched again
+        "retry_sleep_functions": {"fragment": lambda n: min(8.0, media.backoff_s * 2.0**n)},
+        "skip_unavailable_fragments": False,
+        "socket_timeout": _SOCKET_TIMEOUT_S,
+        "continuedl": True,
+        "updatetime": False,
+        "fixup": "never",  # it needs ffprobe, which our ffmpeg comes without
+        "postprocessor_args": {"ffmpeg_i": safe_input},
+        "ffmpeg_location": options.ffmpeg,
+        "hls_prefer_native": True,
+        "http_headers": {"User-Agent": options.user_agent},
+        "geo_bypass": False,
+        "cachedir": False,
+        "progress_hooks": [watch_size],
+        "logger": log,
+        "noprogress": True,
+        "color": {"stderr": "no_color", "stdout": "no_color"},
+    }
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    """What is known of an error: its text, and the HTTP status and Retry-After behind it."""
+    from yt_dlp.networking.exceptions import HTTPError
+
+    answer: dict[str, Any] = {"error": f"{error}" or type(error).__name__}
+    seen: Any = error
+    while seen is not None and not isinstance(seen, HTTPError):
+        exc_info = getattr(seen, "exc_info", None)
+        seen = exc_info[1] if exc_info and exc_info[1] is not seen else getattr(seen, "cause", None)
+    if seen is not None:
+        answer["status"] = seen.status
+        answer["retry_after"] = seen.response.headers.get("Retry-After", "")
+    return answer
+
+
+def _forbid_network_to_ffmpeg() -> None:
+    """For live streams and odd playlists yt-dlp would have ffmpeg do the connecting, past every limit here."""
+    from yt_dlp.downloader.external import FFmpegFD
+
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise _Ended("unsupported", "only ffmpeg could download it, which is not let onto the network")
+
+    FFmpegFD.real_download = refuse
+
+
+def _take_stdout() -> IO[str]:
+    """Standard output for the answers only: whatever else prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _answer(file: IO[str], value: dict[str, Any]) -> None:
+    file.write(json.dumps(value) + "\n")
+    file.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Shards to encoder: towers, losses, batches, phases, evaluation, registry."""

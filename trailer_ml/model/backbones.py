@@ -1,0 +1,204 @@
+"""The pretrained CNN of the video tower: found by name or by path, its weights fetched once, checked, calibrated.
+
+Does not belong here: what is built on top of it (towers.py), and which of its layers are trained when (train.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trailer_ml.errors import DataError, SettingsError
+from trailer_ml.model.layers import FrameBackbone
+from trailer_ml.storage import backbone_key, encode_json, sha256_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from trailer_ml.settings import ModelSettings
+    from trailer_ml.storage import Store
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION_FRAMES = 64
+"""So many frames at most set a random backbone's batch statistics: enough for a mean, and one batch in memory."""
+
+
+class Backbone(NamedTuple):
+    """A backbone in its layer, and where its weights came from, in words for the card."""
+
+    layer: FrameBackbone
+    weights: str
+
+
+def load_backbone(settings: ModelSettings, store: Store) -> Backbone:
+    """The backbone that the settings ask for.
+
+    Raises:
+        SettingsError: there is no such backbone, or it does not take (n, image_size, image_size, 3).
+        DataError: ImageNet's weights cannot be had here, and random ones were not asked for.
+    """
+    if settings.backbone.endswith(".keras"):
+        path = Path(settings.backbone).expanduser()
+        model, preprocessing, weights = _open_file(path), None, f"file {sha256_of_file(path)}"
+    else:
+        preprocessing = _preprocessing_of(settings.backbone)
+        model = _build(settings)
+        if settings.weights == "imagenet":
+            _load_imagenet(model, settings, store)
+        weights = settings.weights
+    if settings.backbone_layer:
+        model = _cut(model, settings.backbone_layer)
+    _check_shapes(model, settings)
+    return Backbone(FrameBackbone(model, settings.image_size, preprocessing, name="backbone"), weights)
+
+
+def calibrate(layer: FrameBackbone, frames: NDArray[np.uint8]) -> None:
+    """Set the moving statistics of a random backbone's batch normalisation to those of some frames.
+
+    A freshly made network says mean 0 and variance 1 of every layer. In inference mode, the only one used here, its
+    signal then dies or explodes on the way through a hundred layers. One pass in training mode without momentum mends
+    that.
+
+    Args:
+        layer: its backbone's moving statistics are changed.
+        frames: (n, h, w, 3) uint8; the first CALIBRATION_FRAMES are used.
+    """
+    norms = [part for part in leaf_layers(layer.backbone) if isinstance(part, keras.layers.BatchNormalization)]
+    if not norms:
+        return
+    before = [(norm.momentum, norm.trainable) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.trainable = 0.0, True
+    # As a graph, which forgets a layer's answer once it is used: eagerly all of them are held, 1 GB at 96 pixels.
+    tf.function(lambda pictures: layer.backbone(layer.prepare(pictures), training=True))(frames[:CALIBRATION_FRAMES])
+    for norm, (momentum, trainable) in zip(norms, before, strict=True):
+        norm.momentum, norm.trainable = momentum, trainable
+
+
+def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model in order, those of models inside it included."""
+    leaves = []
+    for layer in model.layers:
+        leaves += leaf_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return leaves
+
+
+def weights_digest(layer: FrameBackbone) -> str:
+    """A name for what this layer computes: 16 hex digits over its settings and every weight."""
+    config = layer.get_config()
+    digest = hashlib.sha256(encode_json([config["image_size"], config["preprocessing"]]))
+    for weight in layer.backbone.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _names() -> list[str]:
+    return [name for name in dir(keras.applications) if name[0].isupper()]
+
+
+def _preprocessing_of(name: str) -> str:
+    if name not in _names():
+        folded = {known.lower(): known for known in _names()}
+        close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3)]
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise SettingsError(
+            f"TRAILER_MODEL_BACKBONE: {name!r} is no model of keras.applications and no path to a .keras file{hint}"
+        )
+    return str(getattr(keras.applications, name).__module__.rpartition(".")[2])
+
+
+def _build(settings: ModelSettings) -> keras.Model:
+    size = settings.image_size
+    try:
+        return getattr(keras.applications, settings.backbone)(
+            include_top=False, weights=None, input_shape=(size, size, 3), **settings.backbone_arguments
+        )
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"keras.applications.{settings.backbone} refuses size {size} with {settings.backbone_arguments}: "
+            f"{_first_line(error)}"
+        ) from error
+
+
+def _cut(model: keras.Model, layer: str) -> keras.Model:
+    """The model up to one of its layers."""
+    names = [member.name for member in model.layers]
+    if layer not in names:
+        close = difflib.get_close_matches(layer, names, n=3) or names[-3:]
+        known = ", ".join(close)
+        raise SettingsError(f"TRAILER_MODEL_BACKBONE_LAYER: {model.name} has no layer {layer!r}, but {known}")
+    return keras.Model(model.inputs[0], model.get_layer(layer).output, name=f"{model.name}_{layer}")
+
+
+def _load_imagenet(model: keras.Model, settings: ModelSettings, store: Store) -> None:
+    """Into `model`: from the store, or fetched by Keras and put there, so that no later run needs a network."""
+    arguments = hashlib.sha256(encode_json(settings.backbone_arguments)).hexdigest()[:8]
+    key = backbone_key(f"{settings.backbone}-{arguments}-imagenet.weights.h5")
+    with tempfile.TemporaryDirectory(prefix="trailer-ml-backbone-") as folder:
+        path = Path(folder, "imagenet.weights.h5")
+        if not store.exists(key):
+            with _said_plainly(settings, f"s3://{store.settings.bucket}/{store.settings.prefix}{key}"):
+                fetched = getattr(keras.applications, settings.backbone)(
+                    include_top=False,
+                    weights="imagenet",
+                    input_shape=model.input_shape[1:],
+                    **settings.backbone_arguments,
+                )
+            fetched.save_weights(path)
+            store.create_bytes(key, path.read_bytes())
+            logger.info("ImageNet weights of %s were fetched and are kept at %s", settings.backbone, key)
+        store.read_file(key, path)
+        model.load_weights(path)
+
+
+@contextmanager
+def _said_plainly(settings: ModelSettings, where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        raise DataError(
+            f"the ImageNet weights of {settings.backbone} cannot be had here ({_first_line(error)}): "
+            f"put them at {where}, name a .keras file in TRAILER_MODEL_BACKBONE, "
+            "or ask for random ones with TRAILER_MODEL_WEIGHTS=random"
+        ) from error
+
+
+def _open_file(path: Path) -> keras.Model:
+    if not path.is_file():
+        raise SettingsError(f"TRAILER_MODEL_BACKBONE: there is no file {path}")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # zip, JSON, HDF5 and Keras each have errors of their own
+        raise SettingsError(f"TRAILER_MODEL_BACKBONE: {path} is no Keras model: {_first_line(error)}") from error
+    return model
+
+
+def _check_shapes(model: keras.Model, settings: ModelSettings) -> None:
+    size, name = settings.image_size, Path(settings.backbone).name
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3:  # noqa: PLR2004 - one RGB picture
+        raise SettingsError(f"backbone {name} takes {shape}, not pictures (n, height, width, 3)")
+    if not {shape[1], shape[2]} <= {None, size}:
+        raise SettingsError(
+            f"backbone {name} takes pictures of {shape[1]}x{shape[2]}, not {size}x{size}: "
+            f"set TRAILER_MODEL_IMAGE_SIZE={shape[1]}"
+        )
+    answer = model.output_shape
+    if not isinstance(answer, tuple) or len(answer) not in {2, 4} or answer[-1] is None:
+        raise SettingsError(f"backbone {name} answers {answer}, neither (n, h, w, channels) nor (n, channels)")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,261 @@
+"""A data set: which shards a model is trained on, split by film. Its version names the model too.
+
+The version is a hash of everything that decides what comes out of training: the shards and their hashes, the trailers
+taken down, the settings, the code's own number. The same of all that is the same model, and nothing is done twice.
+
+Nothing is learned from the validation split, nor is it reported on: it is for those who choose between settings.
+
+Does not belong here: the records themselves (examples.py). This module loads neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from trailer_ml.catalog.listing import read_taken_down, read_trailers
+from trailer_ml.errors import DataError, MissingObjectError, SettingsError
+from trailer_ml.records import BatchRef, DatasetRef, FilmId, Record, TrailerId, Version
+from trailer_ml.settings import FeatureSettings, ModelSettings
+from trailer_ml.shards.read import list_shards
+from trailer_ml.storage import encode_json, model_key, sha256_of, sha256_of_file, shard_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trailer_ml.records import ShardManifest
+    from trailer_ml.settings import Settings
+    from trailer_ml.storage import Store
+
+logger = logging.getLogger(__name__)
+
+CODE_SCHEMA = 1
+"""Goes up when the same shards and settings would give another model."""
+
+Split = Literal["train", "validation", "test"]
+
+# Two feature settings that differ in one of these show a trailer differently.
+_FEATURE_FIELDS = ("sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size")
+# What does not change a model: how few films are accepted, and where copies lie on this machine.
+_NOT_IN_VERSION = {"min_films", "cache_folder"}
+
+
+class DatasetShard(Record):
+    """A shard of a data set."""
+
+    batch: BatchRef
+    sha256: str
+
+
+class DatasetTrailer(Record):
+    """A trailer of a data set."""
+
+    trailer_id: TrailerId
+    film_id: FilmId
+    genres: tuple[str, ...]
+    split: Split
+    shard: int
+    """Which of the data set's shards it lies in."""
+    row: int
+    """Its place among the shard's records."""
+
+
+class Dataset(Record):
+    """What `models/<version>/dataset.json` holds."""
+
+    version: Version
+    genres: tuple[str, ...]
+    """The label vocabulary, in order."""
+    shards: tuple[DatasetShard, ...]
+    trailers: tuple[DatasetTrailer, ...]
+    n_without_genre: int
+    """Left out: nothing can be learned from them."""
+    model: ModelSettings
+    """The settings it was assembled with; training goes by these, whatever is set by then."""
+    features: FeatureSettings
+
+    @property
+    def n_films(self) -> int:
+        """Films, of all splits."""
+        return len({trailer.film_id for trailer in self.trailers})
+
+    @property
+    def ref(self) -> DatasetRef:
+        """What travels between tasks."""
+        return DatasetRef(
+            version=self.version,
+            key=dataset_key(self.version),
+            n_trailers=len(self.trailers),
+            n_films=self.n_films,
+            genres=self.genres,
+        )
+
+
+def dataset_key(version: str) -> str:
+    """Where a data set is described."""
+    return model_key(version, "dataset.json")
+
+
+def assemble_dataset(settings: Settings, store: Store) -> DatasetRef:
+    """Fix what the next model is trained on: every shard there is now, without the trailers taken down.
+
+    Raises:
+        DataError: this cannot be learned from; the message says what is missing.
+    """
+    shards = _usable_shards(list_shards(store), settings.features)
+    taken_down = read_taken_down(store) & {i for _, manifest in shards for i in manifest.trailer_ids}
+    trailers, n_without_genre = _label(shards, taken_down, store, settings.model)
+    dataset = Dataset(
+        version=_version(shards, trailers, taken_down, settings),
+        genres=tuple(sorted({genre for trailer in trailers for genre in trailer.genres})),
+        shards=tuple(DatasetShard(batch=batch, sha256=manifest.sha256) for batch, manifest in shards),
+        trailers=tuple(trailers),
+        n_without_genre=n_without_genre,
+        model=ModelSettings(**settings.model.model_dump(exclude=_NOT_IN_VERSION)),
+        features=FeatureSettings(**settings.features.model_dump(include=set(_FEATURE_FIELDS))),
+    )
+    check_learnable(dataset, settings.model)
+    if store.create_json(dataset_key(dataset.version), dataset.to_json()):
+        logger.info("data set %s: %d trailers of %d films", dataset.version, len(dataset.trailers), dataset.n_films)
+    return dataset.ref
+
+
+def read_dataset(version: str, store: Store) -> Dataset:
+    """The data set of a model.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    try:
+        return Dataset.model_validate(store.read_json(dataset_key(version)))
+    except MissingObjectError as error:
+        raise DataError(f"there is no data set {version}: assemble one with `trailer-ml train`") from error
+
+
+def split_of(film_id: str, settings: ModelSettings) -> Split:
+    """The split a film belongs to: by a hash of its id and nothing else, so that it never moves.
+
+    >>> from trailer_ml.settings import ModelSettings
+    >>> split_of("imdb-tt0000002", ModelSettings(test_share=1.0))
+    'test'
+    """
+    place = int(sha256_of(film_id.encode())[:13], 16) / 16**13
+    if place < settings.test_share:
+        return "test"
+    return "validation" if place < settings.test_share + settings.validation_share else "train"
+
+
+def check_learnable(dataset: Dataset, settings: ModelSettings) -> None:
+    """Refuse before minutes are spent.
+
+    Raises:
+        DataError: too few films, one genre only, a genre of one film, a split without films.
+    """
+    if dataset.n_films < settings.min_films:
+        raise DataError(
+            f"{dataset.n_films} films with a genre are too few to train on, {settings.min_films} are wanted: "
+            "download more, or lower TRAILER_MODEL_MIN_FILMS"
+        )
+    if len(dataset.genres) < 2:  # noqa: PLR2004 - one class cannot be told apart from itself
+        raise DataError(f"all trailers are of one genre, {dataset.genres[0]}: nothing can be told apart")
+    films = _films_by_genre(dataset.trailers)
+    for genre in dataset.genres:
+        if len(films[genre]) < 2:  # noqa: PLR2004 - a positive is another film of the same genre
+            raise DataError(
+                f"genre {genre} has one film only ({films[genre].pop()}), so nothing to be similar to: add more"
+            )
+    splits = Counter(trailer.split for trailer in dataset.trailers)
+    for split in ("train", "test"):
+        if not splits[split]:
+            raise DataError(f"no film falls into the {split} split: add films, or change TRAILER_MODEL_TEST_SHARE")
+    known = _films_by_genre(t for t in dataset.trailers if t.split == "train")
+    if sum(len(films) > 1 for films in known.values()) < 2:  # noqa: PLR2004
+        raise DataError("fewer than two genres have two films to train on: add films")
+    if unseen := [genre for genre in dataset.genres if not known[genre]]:
+        logger.warning("no film to train on for %s: %s", dataset.version, ", ".join(unseen))
+
+
+def _films_by_genre(trailers: Iterable[DatasetTrailer]) -> defaultdict[str, set[str]]:
+    films: defaultdict[str, set[str]] = defaultdict(set)
+    for trailer in trailers:
+        for genre in trailer.genres:
+            films[genre].add(trailer.film_id)
+    return films
+
+
+def _usable_shards(
+    shards: Sequence[tuple[BatchRef, ShardManifest]], features: FeatureSettings
+) -> list[tuple[BatchRef, ShardManifest]]:
+    """Those that were made with the features asked for; a model sees all trailers alike."""
+    if not shards:
+        raise DataError("there are no shards yet: `trailer-ml shard` makes them, after `crawl` and `download`")
+    wanted = features.model_dump(mode="json", include=set(_FEATURE_FIELDS))
+    usable = [(b, m) for b, m in shards if {name: m.features.get(name) for name in _FEATURE_FIELDS} == wanted]
+    if not usable:
+        raise DataError(
+            f"none of the {len(shards)} shards was made with these TRAILER_FEATURES_ settings: {wanted}; "
+            f"the first with {shards[0][1].features}"
+        )
+    if len(usable) < len(shards):
+        logger.warning(
+            "%d of %d shards were made with other features and stay out", len(shards) - len(usable), len(shards)
+        )
+    return sorted(usable, key=lambda shard: shard[0].path)
+
+
+def _label(
+    shards: Sequence[tuple[BatchRef, ShardManifest]], taken_down: frozenset[str], store: Store, settings: ModelSettings
+) -> tuple[list[DatasetTrailer], int]:
+    """The trailers of all shards with what the catalog calls them, and how many have no genre."""
+    genres = {trailer.trailer_id: trailer.genres for trailer in read_trailers(store)}
+    trailers, seen, n_without_genre = [], set(taken_down), 0
+    for number, (_, manifest) in enumerate(shards):
+        for row, (trailer_id, film_id) in enumerate(zip(manifest.trailer_ids, manifest.film_ids, strict=True)):
+            if trailer_id in seen:
+                continue
+            seen.add(trailer_id)
+            if not genres.get(trailer_id):
+                n_without_genre += 1
+                continue
+            trailers.append(
+                DatasetTrailer(
+                    trailer_id=trailer_id,
+                    film_id=film_id,
+                    genres=tuple(sorted(genres[trailer_id])),
+                    split=split_of(film_id, settings),
+                    shard=number,
+                    row=row,
+                )
+            )
+    return trailers, n_without_genre
+
+
+def _version(
+    shards: Sequence[tuple[BatchRef, ShardManifest]],
+    trailers: Sequence[DatasetTrailer],
+    taken_down: frozenset[str],
+    settings: Settings,
+) -> str:
+    facts = {
+        "schema": CODE_SCHEMA,
+        "shards": [[shard_key(batch), manifest.sha256] for batch, manifest in shards],
+        "labels": [[trailer.trailer_id, *trailer.genres] for trailer in trailers],
+        "taken_down": sorted(taken_down),
+        "model": settings.model.model_dump(mode="json", exclude=_NOT_IN_VERSION),
+        "backbone_file": _backbone_digest(settings.model),
+        "features": settings.features.model_dump(mode="json", include=set(_FEATURE_FIELDS)),
+    }
+    return f"m-{hashlib.sha256(encode_json(facts)).hexdigest()[:12]}"
+
+
+def _backbone_digest(settings: ModelSettings) -> str | None:
+    """A `.keras` file is named by what is in it: its path may later hold another."""
+    if not settings.backbone.endswith(".keras"):
+        return None
+    path = Path(settings.backbone).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"TRAILER_MODEL_BACKBONE: there is no file {path}")
+    return sha256_of_file(path)

@@ -1,0 +1,128 @@
+"""The trailers of a data set as arrays, by their number, from checked local copies of the shards.
+
+Memory holds one batch at a time, however many trailers there are: a record is found by its place in its file.
+
+Does not belong here: which trailers make a batch (batches.py), and what becomes of the pictures (augment.py).
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+
+from trailer_ml.errors import CorruptShardError
+from trailer_ml.records import ShardManifest
+from trailer_ml.shards.read import cached_shard
+from trailer_ml.shards.schema import ShardRecord, from_example
+from trailer_ml.shards.tfrecord import read_raw_records
+from trailer_ml.storage import shard_manifest_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from trailer_ml.model.dataset import Dataset
+    from trailer_ml.storage import Store
+
+_HEAD_BYTES, _TAIL_BYTES = 12, 4  # of a TFRecord: length and its CRC before the data, the data's CRC behind
+_MAX_THREADS = 8
+
+
+class Arrays(NamedTuple):
+    """n trailers, padded alike."""
+
+    frames: NDArray[np.uint8]
+    """(n, n_frames, h, w, 3) uint8, RGB; black where there is padding."""
+    frame_mask: NDArray[np.bool_]
+    """(n, n_frames) bool, False where there is padding."""
+    spectrogram: NDArray[np.uint8]
+    """(n, h, w, 3) uint8, RGB."""
+    has_audio: NDArray[np.bool_]
+    """(n,) bool."""
+
+
+class Examples:
+    """Random access to a data set's trailers.
+
+    Args:
+        dataset: names the shards and the trailers.
+        store: where the shards are; each is copied and checked when it is first needed.
+        cache_folder: for the copies.
+    """
+
+    def __init__(self, dataset: Dataset, store: Store, cache_folder: Path) -> None:
+        self._dataset = dataset
+        self._store = store
+        self._cache_folder = cache_folder
+        self._pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
+        self._places = cache(self._find_places)
+
+    def __len__(self) -> int:
+        return len(self._dataset.trailers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def read(self, numbers: Sequence[int]) -> Arrays:
+        """Some trailers, decoded in parallel.
+
+        Args:
+            numbers: positions in `dataset.trailers`.
+
+        Raises:
+            CorruptShardError: a shard or a record is not what its manifest says.
+        """
+        for shard in {self._dataset.trailers[number].shard for number in numbers}:
+            self._places(shard)
+        return stack(list(self._pool.map(self._read_one, numbers)), self._dataset.features.n_frames)
+
+    def _read_one(self, number: int) -> ShardRecord:
+        trailer = self._dataset.trailers[number]
+        path, places = self._places(trailer.shard)
+        start, length = places[trailer.row]
+        with path.open("rb") as file:
+            file.seek(start)
+            record = from_example(file.read(length))
+        if record.trailer_id != trailer.trailer_id:
+            raise CorruptShardError(
+                f"{path.name}: record {trailer.row} is {record.trailer_id}, not {trailer.trailer_id}"
+            )
+        return record
+
+    def _find_places(self, shard: int) -> tuple[Path, list[tuple[int, int]]]:
+        """A local copy, and where in it the data of each record begin and how long they are."""
+        described = self._dataset.shards[shard]
+        manifest = ShardManifest.model_validate(self._store.read_json(shard_manifest_key(described.batch)))
+        if manifest.sha256 != described.sha256:
+            raise CorruptShardError(
+                f"{manifest.key} is not the shard that data set {self._dataset.version} was made of"
+            )
+        path = cached_shard(self._store, described.batch, manifest, self._cache_folder)
+        places, position = [], 0
+        for raw in read_raw_records(path):
+            if not raw.is_intact:
+                raise CorruptShardError(f"{manifest.key}: record {raw.number} does not match its CRC")
+            places.append((position + _HEAD_BYTES, len(raw.data)))
+            position += _HEAD_BYTES + len(raw.data) + _TAIL_BYTES
+        return path, places
+
+
+def stack(records: Sequence[ShardRecord], n_frames: int) -> Arrays:
+    """Records as arrays of one shape: more frames are cut off, missing ones are black and masked."""
+    frames = np.zeros((len(records), n_frames, *records[0].spectrogram.shape), np.uint8)
+    mask = np.zeros((len(records), n_frames), bool)
+    for row, record in enumerate(records):
+        n = min(n_frames, len(record.frames))
+        frames[row, :n] = record.frames[:n]
+        mask[row, :n] = True
+    spectrograms = np.stack([record.spectrogram for record in records])
+    return Arrays(frames, mask, spectrograms, np.array([record.has_audio for record in records]))

@@ -1,0 +1,113 @@
+"""The layers of our own that a saved encoder needs to be loaded again.
+
+Does not belong here: how they are put together (towers.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import keras
+from keras import ops
+
+from trailer_ml.model.losses import PACKAGE
+
+_EPSILON = 1e-12
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FrameBackbone(keras.layers.Layer):
+    """(n, n_frames, h, w, 3) uint8 RGB -> (n, n_frames, c): one vector a frame.
+
+    Frames are scaled to the backbone's size, given its own preprocessing, and its answer is averaged over the
+    picture. The frames of a batch go through as one long batch, which is what TimeDistributed means and many times
+    faster. Batch normalisation always runs in inference mode: the few trailers of a batch are no estimate of
+    anything.
+
+    Args:
+        backbone: (n, image_size, image_size, 3) float -> (n, h', w', c) or (n, c).
+        image_size: pixels, height and width.
+        preprocessing: the module of keras.applications whose `preprocess_input` it wants; None: it takes 0..255.
+    """
+
+    def __init__(self, backbone: keras.Model, image_size: int, preprocessing: str | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.image_size = image_size
+        self.preprocessing = preprocessing
+        self._preprocess = (
+            importlib.import_module(f"keras.applications.{preprocessing}").preprocess_input if preprocessing else None
+        )
+
+    def prepare(self, frames: Any) -> Any:
+        """(..., h, w, 3) uint8 -> (m, image_size, image_size, 3) float, as the backbone wants them."""
+        pictures = ops.cast(ops.reshape(frames, (-1, *frames.shape[-3:])), self.compute_dtype)
+        if tuple(pictures.shape[1:3]) != (self.image_size, self.image_size):
+            size = (self.image_size, self.image_size)
+            pictures = ops.image.resize(pictures, size, interpolation="bilinear", antialias=True)
+        return self._preprocess(pictures) if self._preprocess else pictures
+
+    def call(self, frames: Any) -> Any:
+        """One vector a frame."""
+        answer = self.backbone(self.prepare(frames), training=False)
+        if len(answer.shape) == 4:  # noqa: PLR2004 - a picture with channels
+            answer = ops.mean(answer, axis=(1, 2))
+        return ops.reshape(answer, (-1, frames.shape[1], answer.shape[-1]))
+
+    def compute_output_shape(self, frames_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(n, n_frames, c)."""
+        return (*frames_shape[:2], self.backbone.output_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """What it takes to make it again."""
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "image_size": self.image_size,
+            "preprocessing": self.preprocessing,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FrameBackbone:
+        """The inverse of `get_config`."""
+        return cls(**{**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])})
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class UnitVector(keras.layers.Layer):
+    """(n, d) float and (n,) bool -> (n, d): unit rows, and zero rows where the part is missing."""
+
+    def call(self, vectors: Any, is_present: Any) -> Any:
+        """Unit or zero rows; float32 even in mixed precision, for these rows are what distances are taken of."""
+        vectors = ops.cast(vectors, "float32")
+        lengths = ops.sqrt(ops.maximum(ops.sum(ops.square(vectors), axis=-1, keepdims=True), _EPSILON))
+        return vectors / lengths * ops.cast(ops.reshape(is_present, (-1, 1)), "float32")
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class JoinParts(keras.layers.Layer):
+    """(n, v) and (n, a) -> (n, v + a): side by side, of length one: a cosine is a video plus an audio share."""
+
+    def call(self, video: Any, audio: Any) -> Any:
+        """Unit rows; zero only where both parts are missing."""
+        joined = ops.concatenate([video, audio], axis=-1)
+        return joined / ops.sqrt(ops.maximum(ops.sum(ops.square(joined), axis=-1, keepdims=True), _EPSILON))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MaskedMean(keras.layers.Layer):
+    """(n, n_frames, d) float and (n, n_frames) bool -> (n, d): the mean of the frames that count; 0 where none does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True  # the LSTM hands its own mask on, which is the same
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """There are no frames left to mask."""
+        del inputs, previous_mask
+
+    def call(self, vectors: Any, frame_mask: Any) -> Any:
+        """The mean over the frames."""
+        counts = ops.cast(frame_mask, vectors.dtype)[:, :, None]
+        return ops.sum(vectors * counts, axis=1) / ops.maximum(ops.sum(counts, axis=1), 1.0)

@@ -1,0 +1,132 @@
+"""The encoder: an audio tower and a video tower, whose unit vectors are put side by side.
+
+    frames (f, h, w, 3) u8 ─ backbone ─ (f, c) ─┐
+    frame_mask (f,) bool ───────────────────────┴─ video_tower ─ unit (v,) ─┐
+    spectrogram (h, w, 3) u8 ─┐                                             ├─ join ─ unit (v + a,)
+    has_audio () bool ────────┴─ audio_tower ─ unit (a,) ───────────────────┘
+
+The backbone stands before the towers as a layer of its own, so that while it is frozen the rest can be trained on
+features that were computed once.
+
+Does not belong here: training and data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import layers, ops
+
+from trailer_ml.model.layers import JoinParts, MaskedMean, UnitVector
+
+if TYPE_CHECKING:
+    from trailer_ml.model.layers import FrameBackbone
+    from trailer_ml.settings import FeatureSettings, ModelSettings
+
+BATCH = 8
+"""Trailers that go through a backbone at once where nothing is trained: 80 frames, a few hundred MB at 224 pixels."""
+_AUDIO_CHANNELS = (16, 32, 64, 96)
+_DROPOUT = 0.3
+_MAX_DEVIATIONS = 5.0  # a channel that was nearly constant in training must not shout when it is not
+_LOGIT_SCALE = 8.0  # unit vectors have small logits: without this the softmax stays flat for many epochs
+HEAD_NAMES = ("video_genre", "audio_genre")
+"""The genre classifiers of the warm-up, one on each tower."""
+
+
+def build_encoder(backbone: FrameBackbone, settings: ModelSettings, features: FeatureSettings) -> keras.Model:
+    """A fresh encoder: (frames, frame_mask, spectrogram, has_audio) -> (n, video_dim + audio_dim) unit rows.
+
+    Args:
+        backbone: with its weights.
+        settings: sizes of the towers.
+        features: sizes of what comes in.
+    """
+    size = features.image_size
+    frames = keras.Input((features.n_frames, size, size, 3), dtype="uint8", name="frames")
+    frame_mask = keras.Input((features.n_frames,), dtype="bool", name="frame_mask")
+    spectrogram = keras.Input((size, size, 3), dtype="uint8", name="spectrogram")
+    has_audio = keras.Input((), dtype="bool", name="has_audio")
+    frame_vectors = backbone(frames)
+    video = build_video_tower(frame_vectors.shape[1:], settings)([frame_vectors, frame_mask])
+    audio = build_audio_tower(size, settings)([spectrogram, has_audio])
+    joined = JoinParts(name="join", dtype="float32")(video, audio)
+    return keras.Model([frames, frame_mask, spectrogram, has_audio], joined, name="encoder")
+
+
+def frame_model(encoder: keras.Model) -> keras.Model:
+    """The part of an encoder before the towers: (n, n_frames, h, w, 3) uint8 -> (n, n_frames, c)."""
+    return keras.Model(encoder.inputs[0], encoder.get_layer("backbone").output, name="frame_model")
+
+
+def build_video_tower(shape: tuple[int, int], settings: ModelSettings) -> keras.Model:
+    """(n, n_frames, c) float, (n, n_frames) bool -> (n, video_dim): unit rows, zero where no frame counts."""
+    vectors = keras.Input(shape, name="frame_vectors")
+    mask = keras.Input(shape[:1], dtype="bool", name="mask")
+    x = layers.Normalization(name="standardise")(vectors)
+    x = ops.clip(x, -_MAX_DEVIATIONS, _MAX_DEVIATIONS)
+    x = layers.Dropout(_DROPOUT, name="video_dropout")(x)
+    x = layers.Dense(settings.lstm_units, activation="relu", name="frame_projection")(x)
+    # cuDNN's LSTM refuses a trailer without frames; ten steps are cheap without it.
+    x = layers.LSTM(settings.lstm_units, return_sequences=True, use_cudnn=False, name="lstm")(x, mask=mask)
+    x = MaskedMean(name="frame_mean")(x, mask)
+    x = layers.Dense(settings.video_dim, name="video_projection")(x)
+    unit = UnitVector(name="video_unit", dtype="float32")(x, ops.any(mask, axis=1))
+    return keras.Model([vectors, mask], unit, name="video_tower")
+
+
+def build_audio_tower(size: int, settings: ModelSettings) -> keras.Model:
+    """(n, size, size, 3) uint8, (n,) bool -> (n, audio_dim): unit rows, zero where there is no sound.
+
+    Rows of the picture are pitch, columns are time. Time is averaged away at the end, pitch is not: a bass is no
+    whistle, but it does not matter when it is heard.
+    """
+    spectrogram = keras.Input((size, size, 3), dtype="uint8", name="picture")
+    is_heard = keras.Input((), dtype="bool", name="is_heard")
+    x = layers.Rescaling(1 / 255, name="rescale")(spectrogram)
+    if size != settings.spectrogram_size:
+        wanted = settings.spectrogram_size
+        x = layers.Resizing(wanted, wanted, antialias=True, name="resize")(x)
+    for number, channels in enumerate(_AUDIO_CHANNELS):
+        x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"conv_{number}")(x)
+        x = layers.BatchNormalization(momentum=0.8, name=f"norm_{number}")(x)
+        x = layers.ReLU(name=f"relu_{number}")(x)
+        x = layers.MaxPooling2D(name=f"pool_{number}")(x)
+    x = ops.concatenate([ops.mean(x, axis=2), ops.max(x, axis=2)], axis=-1)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dropout(_DROPOUT, name="audio_dropout")(x)
+    x = layers.Dense(settings.audio_dim, name="audio_projection")(x)
+    unit = UnitVector(name="audio_unit", dtype="float32")(x, is_heard)
+    return keras.Model([spectrogram, is_heard], unit, name="audio_tower")
+
+
+def build_trainer(encoder: keras.Model, n_genres: int, *, is_classifier: bool, with_backbone: bool) -> keras.Model:
+    """The model that is trained in a phase; it shares the encoder's layers.
+
+    Args:
+        encoder: whose weights training changes.
+        n_genres: classes.
+        is_classifier: whether it answers with genres, by a classifier on each tower, or with embeddings.
+        with_backbone: False: it starts from the backbone's vectors instead of from frames.
+
+    Returns:
+        (frames or frame_vectors, frame_mask, spectrogram, has_audio) -> {"embedding": (n, v + a)}, or
+        {"video_genre": (n, n_genres), "audio_genre": (n, n_genres)} logits.
+    """
+    frames, frame_mask, spectrogram, has_audio = encoder.inputs
+    backbone = encoder.get_layer("backbone")
+    if with_backbone:
+        start = frames
+        frame_vectors = backbone(frames)
+    else:
+        start = frame_vectors = keras.Input(backbone.output.shape[1:], name="frame_vectors")
+    video = encoder.get_layer("video_tower")([frame_vectors, frame_mask])
+    audio = encoder.get_layer("audio_tower")([spectrogram, has_audio])
+    outputs: dict[str, Any] = {}
+    if is_classifier:
+        for name, part in zip(HEAD_NAMES, (video, audio), strict=True):
+            scaled = layers.Rescaling(_LOGIT_SCALE, name=f"{name}_scale", dtype="float32")(part)
+            outputs[name] = layers.Dense(n_genres, name=name, dtype="float32")(scaled)
+    else:
+        outputs["embedding"] = encoder.get_layer("join")(video, audio)
+    return keras.Model([start, frame_mask, spectrogram, has_audio], outputs, name="trainer")

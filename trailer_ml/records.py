@@ -1,0 +1,436 @@
+"""The facts that cross a border between two stages: small, frozen, JSON-able.
+
+What a task returns to Airflow is one of these as a dictionary (`record.to_json()`), a few hundred bytes. Arrays, bytes
+and long lists never are: they go to the store, and a record names the key.
+
+Does not belong here: anything that reads, writes or computes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,127}$"
+TrailerId = Annotated[str, Field(pattern=ID_PATTERN)]
+FilmId = Annotated[str, Field(pattern=ID_PATTERN)]
+Version = Annotated[str, Field(pattern=ID_PATTERN)]
+
+Stage = Literal["catalog", "download", "shard"]
+State = Literal["listed", "downloaded", "sharded", "embedded", "indexed", "waiting", "rejected", "taken_down"]
+
+
+class Record(BaseModel):
+    """A frozen fact. Unknown fields are an error: a newer writer is noticed, not half understood."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values, for XCom and for the store."""
+        return self.model_dump(mode="json")
+
+
+class Interval(Record):
+    """A half-open span of listing dates, `[start, end)`.
+
+    >>> Interval.of_day(dt.date(2026, 11, 22)).end.isoformat()
+    '2026-11-23'
+    """
+
+    start: dt.date
+    end: dt.date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"an interval ends after it starts, got [{self.start}, {self.end})")
+        return self
+
+    @classmethod
+    def of_day(cls, day: dt.date) -> Interval:
+        """The one day `day`."""
+        return cls(start=day, end=day + dt.timedelta(days=1))
+
+    def days(self) -> tuple[dt.date, ...]:
+        """Its days, in order.
+
+        >>> len(Interval(start=dt.date(2026, 2, 27), end=dt.date(2026, 3, 2)).days())
+        3
+        """
+        return tuple(self.start + dt.timedelta(days=n) for n in range((self.end - self.start).days))
+
+
+class Trailer(Record):
+    """One line of the catalog: a trailer that exists somewhere, and what its source says about the film."""
+
+    trailer_id: TrailerId
+    film_id: FilmId
+    title: str
+    kind: str = "trailer"
+    """As the source names it, lower case: trailer, teaser, recut, ..."""
+    genres: tuple[str, ...] = ()
+    year: int | None = Field(default=None, ge=1870, le=2200)
+    plot: str = ""
+    source: str
+    """Name of the source that listed it, such as `imdb`."""
+    source_url: str
+    """What yt-dlp is given."""
+    page_url: str = ""
+    """Where a person can read about it."""
+    listed_on: dt.date
+    duration_s: float | None = None
+    """As announced by the source; the truth is in the receipt."""
+
+
+class CatalogSummary(Record):
+    """What one crawl of one interval found."""
+
+    listed_on: dt.date
+    key: str
+    n_listed: int
+    """Trailers in the catalog file of this interval."""
+    n_titles_seen: int
+    set_aside: dict[str, int] = {}
+    """Titles that are not in the catalog, by reason."""
+    is_new: bool
+    """False: the file was there already and nothing was crawled."""
+
+
+class BatchRef(Record):
+    """The name of one batch: at most `catalog.batch_size` trailers listed on one day."""
+
+    listed_on: dt.date
+    number: int = Field(ge=0, le=9999)
+
+    @property
+    def path(self) -> str:
+        """The part of the key that batch, shard and embeddings share: `listed=2026-11-22/0003`."""
+        return f"listed={self.listed_on.isoformat()}/{self.number:04d}"
+
+    @classmethod
+    def from_path(cls, path: str) -> BatchRef:
+        """The inverse of `path`; an ending such as `.json` is ignored.
+
+        >>> BatchRef.from_path("listed=2026-11-22/0003.json").number
+        3
+        """
+        day, number = path.removeprefix("listed=").split("/")
+        return cls(listed_on=day, number=number.split(".")[0])
+
+
+class Stream(Record):
+    """One stream of a media file, as probed."""
+
+    kind: Literal["video", "audio"]
+    codec: str
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    sample_rate_hz: int | None = None
+    n_channels: int | None = None
+
+
+class Receipt(Record):
+    """What lies beside the bytes of a downloaded trailer, and was true when they were stored."""
+
+    trailer_id: TrailerId
+    sha256: str
+    size_bytes: int
+    duration_s: float
+    streams: tuple[Stream, ...]
+    source_url: str
+    downloader: str
+    """Name and version, such as `yt-dlp 2026.10.26`."""
+
+
+class Quarantine(Record):
+    """Why something is not in, whether it will be tried again, and when."""
+
+    id: TrailerId
+    """A trailer id; in stage `catalog` the id of a title that has no trailer here."""
+    stage: Stage
+    reason: str
+    """Short code: gone, rate_limited, corrupt, no_video, no_trailer, not_a_movie, ..."""
+    detail: str = ""
+    is_permanent: bool
+    attempts: int = 1
+    retry_at: dt.datetime | None = None
+    """UTC; set exactly when it is not permanent."""
+
+    @model_validator(mode="after")
+    def _waits_or_not(self) -> Self:
+        if self.is_permanent == (self.retry_at is not None):
+            raise ValueError("retry_at is set exactly when the reason is not permanent")
+        return self
+
+
+class DownloadSummary(Record):
+    """What a download of one batch did."""
+
+    batch: BatchRef
+    n_planned: int
+    n_downloaded: int
+    n_reused: int
+    """Already there with a receipt that holds."""
+    rejected: dict[str, int] = {}
+    waiting: dict[str, int] = {}
+    size_bytes: int = 0
+
+
+class Rejected(Record):
+    """A trailer that a shard leaves out."""
+
+    trailer_id: TrailerId
+    reason: str
+    detail: str = ""
+
+
+class ShardManifest(Record):
+    """What lies beside a shard; written last, so where it is, the shard is whole."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+    count: int
+    trailer_ids: tuple[TrailerId, ...]
+    """In the order of the records."""
+    film_ids: tuple[FilmId, ...]
+    rejected: tuple[Rejected, ...] = ()
+    sampler: str
+    features: dict[str, Any]
+    """The feature settings that made it."""
+    schema_version: int
+    extractor_version: str
+
+
+class ShardSummary(Record):
+    """What making one shard did."""
+
+    batch: BatchRef
+    key: str
+    count: int
+    rejected: dict[str, int] = {}
+    size_bytes: int
+    is_new: bool
+
+
+class BadShard(Record):
+    """A shard that is not what its manifest says."""
+
+    key: str
+    problems: tuple[str, ...]
+
+
+class VerifySummary(Record):
+    """What reading every shard again found."""
+
+    n_shards: int
+    n_records: int
+    bad: tuple[BadShard, ...] = ()
+
+
+class DatasetRef(Record):
+    """A fixed set of shards, split by film, that one model is trained on. Its version names the model too."""
+
+    version: Version
+    key: str
+    n_trailers: int
+    n_films: int
+    genres: tuple[str, ...]
+
+
+class PhaseSummary(Record):
+    """How a phase of training ended."""
+
+    version: Version
+    phase: str
+    epochs: int
+    loss: float
+    seconds: float
+    is_new: bool
+    """False: a finished phase was found and nothing was trained."""
+
+
+class Evaluation(Record):
+    """Retrieval on held-out films, beside what it must beat."""
+
+    version: Version
+    n_queries: int
+    k: int
+    map_at_k: float
+    untrained_map_at_k: float
+    chance_map_at_k: float
+    recall_at_k: float
+    precision_at_k: float
+    per_genre: dict[str, float] = {}
+    champion: Version | None = None
+    champion_map_at_k: float | None = None
+
+
+class Promotion(Record):
+    """Whether a model became the champion, and why."""
+
+    version: Version
+    is_promoted: bool
+    champion: Version | None
+    reason: str
+
+
+class EmbedChunk(Record):
+    """Some shards for one task to embed with one model."""
+
+    model_version: Version
+    batches: tuple[BatchRef, ...]
+
+
+class EmbedSummary(Record):
+    """What embedding one chunk did."""
+
+    model_version: Version
+    n_shards: int
+    n_trailers: int
+
+
+class EmbeddedTrailer(Record):
+    """What an answer says about a trailer, kept beside its vector so that search never opens a shard."""
+
+    trailer_id: TrailerId
+    film_id: FilmId
+    title: str
+    kind: str = "trailer"
+    genres: tuple[str, ...] = ()
+    year: int | None = None
+
+
+class EmbeddingsManifest(Record):
+    """What lies beside the vectors of one shard; written last."""
+
+    key: str
+    sha256: str
+    model_version: Version
+    dim: int
+    video_dim: int
+    """The first `video_dim` numbers of a vector are its video part, the rest its audio part."""
+    shard_sha256: str
+    trailers: tuple[EmbeddedTrailer, ...]
+    """In the order of the vectors."""
+
+
+class IndexManifest(Record):
+    """What lies beside an index; written last."""
+
+    version: Version
+    model_version: Version
+    n: int
+    dim: int
+    video_dim: int
+    """The first `video_dim` numbers of a vector are its video part, the rest its audio part."""
+    n_trees: int
+    seed: int
+    search_effort: int
+    """Candidates looked at when it is asked, in multiples of answers x trees."""
+    recall_at_10: float
+    """Against exact search."""
+    n_queries: int
+    index_sha256: str
+    ids_sha256: str
+    n_taken_down: int = 0
+
+
+class IndexSummary(Record):
+    """What a build, a verification or a publication of an index did."""
+
+    version: Version
+    model_version: Version
+    n: int
+    recall_at_10: float
+    is_new: bool
+    is_published: bool = False
+    reason: str = ""
+
+
+class Neighbour(Record):
+    """One answer: score is the cosine, and exactly the sum of its video and audio share."""
+
+    trailer_id: TrailerId
+    film_id: FilmId
+    title: str
+    kind: str
+    genres: tuple[str, ...]
+    score: float
+    video_share: float
+    audio_share: float
+
+
+class VideoMatch(Record):
+    """The answers for one video that is not in the catalog."""
+
+    video: str
+    neighbours: tuple[Neighbour, ...]
+
+
+class DuplicateGroup(Record):
+    """Trailers that are nearly the same, each linked to another of the group by a pair above the threshold."""
+
+    trailers: tuple[EmbeddedTrailer, ...]
+    pairs: tuple[tuple[TrailerId, TrailerId, float], ...]
+    """The links with their cosine, closest first."""
+
+
+class AdFilm(Record):
+    """A film that suits an advertisement, by the trailer of it that is closest."""
+
+    best: Neighbour
+    reason: str
+    """In words: how much of the score is picture and how much is sound."""
+
+
+class AdMatch(Record):
+    """One line of an ads run: the films for one advertisement, best first, or why there are none."""
+
+    ad: str
+    source: str
+    """The address or the file it came from."""
+    films: tuple[AdFilm, ...] = ()
+    reason: str = ""
+    """In words: what its films have in common."""
+    problem: str = ""
+    """Short code of what was wrong with it; empty: nothing."""
+    detail: str = ""
+
+
+class AdsSummary(Record):
+    """What one ads run did."""
+
+    run: str
+    model_version: Version
+    index_version: Version
+    n_ads: int
+    n_matched: int
+    problems: dict[str, int] = {}
+    matches_key: str
+    report_key: str
+
+
+class Takedown(Record):
+    """What taking a trailer down did."""
+
+    trailer_id: TrailerId
+    is_new: bool
+    """False: it was down already."""
+
+
+class Status(Record):
+    """Where every trailer stands, computed from the store: `n_listed` is always the sum of `states`."""
+
+    n_listed: int
+    states: dict[State, int]
+    reasons: dict[str, int] = {}
+    """Why trailers are rejected or waiting."""
+    titles_set_aside: dict[str, int] = {}
+    """Titles that never became a trailer, by reason."""
+    champion: Version | None = None
+    index_version: Version | None = None
+    index_recall_at_10: float | None = None

@@ -1,0 +1,1 @@
+"""Questions to answers: neighbours, ads, near-duplicates, and where every trailer stands."""

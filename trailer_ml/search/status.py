@@ -1,0 +1,141 @@
+"""Where every trailer stands, computed from what is in the store, so that it cannot disagree with it.
+
+A trailer is in exactly one state. Which one is decided by the furthest it has come; what was tried last counts among
+rejected and waiting.
+
+Does not belong here: changing anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+from trailer_ml.catalog.listing import read_taken_down, read_trailers
+from trailer_ml.embeddings.stored import find_champion, list_embedded
+from trailer_ml.index.stored import IDS_FILE, read_pointer
+from trailer_ml.records import EmbeddingsManifest, Quarantine, ShardManifest, State, Status
+from trailer_ml.storage import embeddings_manifest_key, index_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from trailer_ml.index.stored import Pointer
+    from trailer_ml.storage import Store
+
+_READERS = 8  # objects read at once; each is a small one, and the way there is most of the time
+
+
+class Standing(NamedTuple):
+    """Where one trailer stands, and why it is not further."""
+
+    state: State
+    reason: str = ""
+    detail: str = ""
+
+
+class _Facts(NamedTuple):
+    """What the store holds, as sets of ids."""
+
+    taken_down: frozenset[str]
+    indexed: frozenset[str]
+    embedded: frozenset[str]
+    sharded: frozenset[str]
+    downloaded: frozenset[str]
+    set_aside: Mapping[str, Standing]
+
+
+def count_states(store: Store) -> Status:
+    """How many trailers are in which state; `n_listed` is the sum."""
+    standings = read_standings(store)
+    seen = read_pointer(store)
+    counts = Counter(standing.state for standing in standings.values())
+    return Status(
+        n_listed=len(standings),
+        states={state: counts[state] for state in get_args(State)},
+        reasons=_count(standing.reason for standing in standings.values() if standing.reason),
+        titles_set_aside=_count(entry.reason for entry in _read_quarantine(store, "catalog")),
+        champion=find_champion(store),
+        index_version=seen.pointer.version if seen else None,
+        index_recall_at_10=seen.pointer.recall_at_10 if seen else None,
+    )
+
+
+def read_standings(store: Store) -> dict[str, Standing]:
+    """Where each trailer of the catalog stands, by its id."""
+    facts = _read_facts(store)
+    return {trailer.trailer_id: _find_standing(trailer.trailer_id, facts) for trailer in read_trailers(store)}
+
+
+def _find_standing(trailer_id: str, facts: _Facts) -> Standing:
+    if trailer_id in facts.taken_down:
+        return Standing("taken_down")
+    if trailer_id in facts.indexed:
+        return Standing("indexed")
+    if trailer_id in facts.embedded:
+        return Standing("embedded")
+    if trailer_id in facts.sharded:
+        return Standing("sharded")
+    if trailer_id in facts.set_aside:
+        return facts.set_aside[trailer_id]
+    return Standing("downloaded" if trailer_id in facts.downloaded else "listed")
+
+
+def _read_facts(store: Store) -> _Facts:
+    shards = [ShardManifest.model_validate(value) for value in _read_all(store, _list_json(store, "shards/"))]
+    seen = read_pointer(store)
+    return _Facts(
+        taken_down=read_taken_down(store),
+        indexed=_read_indexed(store, seen.pointer) if seen else frozenset(),
+        embedded=_read_embedded(store),
+        sharded=frozenset(trailer_id for shard in shards for trailer_id in shard.trailer_ids),
+        downloaded=frozenset(key.removeprefix("media/").removesuffix(".json") for key in _list_json(store, "media/")),
+        set_aside=_read_set_aside(store, shards),
+    )
+
+
+def _read_indexed(store: Store, pointer: Pointer) -> frozenset[str]:
+    return frozenset(row["trailer_id"] for row in store.read_json(index_key(pointer.version, IDS_FILE)))
+
+
+def _read_embedded(store: Store) -> frozenset[str]:
+    champion = find_champion(store)
+    if champion is None:
+        return frozenset()
+    keys = [embeddings_manifest_key(champion, batch) for batch in list_embedded(store, champion)]
+    manifests = (EmbeddingsManifest.model_validate(value) for value in _read_all(store, keys))
+    return frozenset(trailer.trailer_id for manifest in manifests for trailer in manifest.trailers)
+
+
+def _read_set_aside(store: Store, shards: Iterable[ShardManifest]) -> dict[str, Standing]:
+    """Rejected or waiting, by id: what quarantine says, and where it says nothing, what a shard left out."""
+    found = {
+        rejected.trailer_id: Standing("rejected", rejected.reason, rejected.detail)
+        for shard in shards
+        for rejected in shard.rejected
+    }
+    entries = [*_read_quarantine(store, "download"), *_read_quarantine(store, "shard")]
+    for entry in sorted(entries, key=lambda entry: entry.is_permanent):  # a final word outweighs a later try
+        state: State = "rejected" if entry.is_permanent else "waiting"
+        found[entry.id] = Standing(state, entry.reason, entry.detail)
+    return found
+
+
+def _read_quarantine(store: Store, stage: str) -> Iterator[Quarantine]:
+    values = _read_all(store, _list_json(store, f"quarantine/{stage}/"))
+    return (Quarantine.model_validate(value) for value in values)
+
+
+def _list_json(store: Store, prefix: str) -> list[str]:
+    return [key for key in store.list_keys(prefix) if key.endswith(".json")]
+
+
+def _read_all(store: Store, keys: Iterable[str]) -> list[object]:
+    """Objects by their keys; one that went while we were reading is left out."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        return [value for value in readers.map(store.read_json_or_none, keys) if value is not None]
+
+
+def _count(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(reasons).items()))

@@ -1,0 +1,298 @@
+"""One settings class per stage, each default once; the environment is read in one function, `load_settings`.
+
+`TRAILER_<STAGE>_<FIELD>` sets a field (`TRAILER_FEATURES_N_FRAMES=8`); lists and tables are JSON. An unknown
+`TRAILER_*` variable is an error, for a typo would otherwise run a night with the defaults. Secrets are not settings:
+boto3 finds AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY itself.
+
+Does not belong here: reading files, and anything at import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from trailer_ml.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PREFIX = "TRAILER_"
+
+
+class StageSettings(BaseModel):
+    """Base: frozen, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSettings(StageSettings):
+    """Where objects lie."""
+
+    endpoint_url: str | None = None
+    """None: AWS itself. The demo and the tests run SeaweedFS and set this."""
+    bucket: str = "trailers"
+    prefix: str = ""
+    """Put before every key; for a bucket shared with others."""
+    region: str = "us-east-1"
+    access_key_id: SecretStr | None = None
+    """Only for those who pass settings in code (an Airflow Connection); otherwise boto3's own chain."""
+    secret_access_key: SecretStr | None = None
+
+
+class CatalogSettings(StageSettings):
+    """Which source is crawled, and how politely."""
+
+    source: Literal["imdb_html"] = "imdb_html"
+    base_url: str = "https://www.imdb.com"
+    chart_path: str = "/chart/moviemeter/"
+    accept_terms: bool = False
+    """IMDb's conditions forbid scraping without written consent: True says that you have it, or own the site."""
+    user_agent: str = "trailer-ml/0.1 (+https://github.com/trailer-ml/trailer-ml)"
+    """Say who you are and how to reach you."""
+    download_delay_s: float = Field(default=1.0, ge=0.0)
+    autothrottle_start_delay_s: float = Field(default=2.0, ge=0.0)
+    max_challenges: int = Field(default=3, ge=1)
+    """So many challenge pages in a row end the crawl."""
+    max_wait_s: float = Field(default=120.0, ge=0)
+    """A longer Retry-After is not waited for: the crawl ends and its task is retried."""
+    timeout_s: float = Field(default=3600.0, gt=0)
+    batch_size: int = Field(default=64, ge=1, le=64)
+
+
+class MediaSettings(StageSettings):
+    """How trailers are downloaded."""
+
+    format: str = "SD/480p/b[height<=?360][ext=mp4]/b[height<=?480]/bv*[height<=?360][ext=mp4]+ba[ext=m4a]/w"
+    max_size_bytes: int = Field(default=100 * 2**20, gt=0)
+    max_duration_s: float = Field(default=600.0, gt=0)
+    min_duration_s: float = Field(default=2.0, gt=0)
+    item_timeout_s: float = Field(default=300.0, gt=0)
+    """Wall clock for one trailer, waiting included; then the child is killed with its group."""
+    attempts: int = Field(default=4, ge=1)
+    """In one task, for errors that may pass."""
+    max_wait_s: float = Field(default=30.0, ge=0)
+    """A longer Retry-After is not waited for in the task: the trailer waits in the store."""
+    backoff_s: float = Field(default=1.0, ge=0)
+    """Before the second attempt, where the source does not say; doubled before each further one."""
+    retry_later_s: float = Field(default=3600.0, gt=0)
+    give_up_after: int = Field(default=10, ge=1)
+    """A trailer that had to wait in so many tasks is given up."""
+    memory_bytes: int = Field(default=2 * 2**30, gt=0)
+    allowed_extractors: tuple[str, ...] = ("imdb", "youtube", "generic", "html5")
+    allowed_private_hosts: tuple[str, ...] = ()
+    """`host:port` of servers on private addresses that may be fetched from; for tests and the demo."""
+    max_loss_share: Share = 0.5
+    """A batch that loses more in one run fails its task."""
+    min_losses: int = Field(default=3, ge=1)
+    """Fewer never fail a batch: what is tried again comes in small batches, where one loss is a large share."""
+
+
+class FeatureSettings(StageSettings):
+    """Ten frames and a spectrogram; the defaults are the seed article's."""
+
+    sampler: Literal["exact", "keyframe"] = "exact"
+    """exact: the first frame at or after each instant. keyframe: the last keyframe at or before it, and faster."""
+    engine: Literal["pyav", "ffmpeg"] = "pyav"
+    """ffmpeg: through ffmpeg-python, the reference and the fallback."""
+    n_frames: int = Field(default=10, ge=1, le=64)
+    start_s: float = Field(default=5.0, ge=0)
+    interval_s: float = Field(default=12.0, gt=0)
+    spectrogram_s: float = Field(default=125.0, gt=0)
+    """Seconds of sound looked at, from `start_s` on."""
+    image_size: int = Field(default=224, ge=32, le=1024)
+    jpeg_quality: int = Field(default=95, ge=50, le=100)
+    timeout_s: float = Field(default=120.0, gt=0)
+    """Wall clock for one trailer."""
+    memory_bytes: int = Field(default=4 * 2**30, gt=0)
+    max_pixels: int = Field(default=4096 * 2304, gt=0)
+    ffmpeg_path: str | None = None
+    """None: the static build that imageio-ffmpeg ships."""
+
+    @property
+    def instants_s(self) -> tuple[float, ...]:
+        """When to look: `start_s + interval_s * i`."""
+        return tuple(self.start_s + self.interval_s * i for i in range(self.n_frames))
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """What decides what is seen of a trailer, as JSON; two that were seen differently cannot be compared."""
+        fields = {"sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size"}
+        return self.model_dump(mode="json", include=fields)
+
+
+class ShardSettings(StageSettings):
+    """TFRecord shards."""
+
+    workers: int = Field(default=1, ge=1)
+    """Processes that extract for one shard."""
+    max_loss_share: Share = 0.5
+    """A batch that loses more of what was downloaded fails its task."""
+    min_losses: int = Field(default=3, ge=1)
+    """Fewer never fail a batch, as of the downloads."""
+    max_bad_records: int = Field(default=0, ge=0)
+    """A reader skips so many records that do not parse, and names them; one more is an error."""
+
+
+class PhaseSettings(StageSettings):
+    """One phase of training."""
+
+    name: str
+    loss: Literal["classifier", "triplet_semi_hard"]
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    trainable_layers: int = Field(default=0, ge=-1)
+    """How many of the backbone's last layers are trained; 0: frozen, -1: all."""
+
+
+DEFAULT_PHASES = (
+    PhaseSettings(name="warm-up", loss="classifier", epochs=10, learning_rate=1e-3),
+    PhaseSettings(name="triplet-frozen", loss="triplet_semi_hard", epochs=20, learning_rate=5e-4),
+    PhaseSettings(name="triplet-top", loss="triplet_semi_hard", epochs=10, learning_rate=1e-4, trainable_layers=30),
+    PhaseSettings(name="triplet-all", loss="triplet_semi_hard", epochs=5, learning_rate=1e-5, trainable_layers=-1),
+)
+
+
+class ModelSettings(StageSettings):
+    """The two towers and how they are trained."""
+
+    backbone: str = "ResNet50V2"
+    """A name of keras.applications, or a path to a `.keras` model (n, h, w, 3) -> (n, h', w', c) or (n, c)."""
+    backbone_arguments: dict[str, Any] = {}
+    """Passed to the keras.applications function, such as {"alpha": 0.35}."""
+    backbone_layer: str = ""
+    """Name of the layer that answers for the backbone; empty: its last. What deep layers say means something only once
+    they were trained: of a random network take one from the middle."""
+    weights: Literal["imagenet", "random"] = "imagenet"
+    """random has to be asked for: where ImageNet's weights cannot be had, training stops and says so."""
+    image_size: int = Field(default=224, ge=32)
+    """Frames are scaled to this before the backbone."""
+    spectrogram_size: int = Field(default=224, ge=32)
+    lstm_units: int = Field(default=128, ge=1)
+    video_dim: int = Field(default=128, ge=1)
+    audio_dim: int = Field(default=128, ge=1)
+    phases: tuple[PhaseSettings, ...] = DEFAULT_PHASES
+    genres_per_batch: int = Field(default=6, ge=2)
+    trailers_per_genre: int = Field(default=4, ge=2)
+    margin: float = Field(default=0.2, gt=0)
+    seed: int = 7
+    validation_share: Share = 0.1
+    test_share: Share = 0.2
+    min_films: int = Field(default=30, ge=4)
+    """Fewer films: no training is started by itself, and asking for it is an error."""
+    min_gain: float = Field(default=0.02, ge=0.0)
+    """A model is not promoted unless its mAP is so much above chance and above the untrained model."""
+    mixed_precision: bool = False
+    use_distribution: bool = False
+    """Keras data parallelism over all accelerators found."""
+    cache_folder: Path = Path("~/.cache/trailer-ml/model")
+    """Local copies of shards, of the features of a frozen backbone and of encoders; may be deleted at any time."""
+
+
+class IndexSettings(StageSettings):
+    """Annoy."""
+
+    n_trees: int = Field(default=100, ge=1)
+    seed: int = 42
+    search_effort: int = Field(default=5, ge=1)
+    """Candidates looked at, in multiples of Annoy's own choice (answers x trees). On 25,000 vectors in 20 wide clusters
+    1 found 0.85 of the true neighbours in 0.5 ms, 3 found 0.99 in 0.9 ms, 10 all of them in 1.7 ms."""
+    min_recall_at_10: Share = 0.98
+    """Below this against exact search an index is not published."""
+    max_shrink_share: Share = 0.5
+    """An index that lost more of its trailers than this is not published by itself."""
+    keep: int = Field(default=5, ge=1)
+    """Versions kept for going back."""
+    n_queries: int = Field(default=1000, ge=1)
+    """Trailers asked for when recall is measured; all of them where there are fewer."""
+    cache_folder: Path = Path("~/.cache/trailer-ml/index")
+    """Where the index that is served lies on this machine, memory-mapped."""
+    shards_per_task: int = Field(default=64, ge=1)
+    """How many shards one embedding task takes: TensorFlow's import costs more than many shards."""
+
+
+class SearchSettings(StageSettings):
+    """Answers."""
+
+    k: int = Field(default=10, ge=1, le=1000)
+    duplicate_score: float = Field(default=0.97, ge=-1.0, le=1.0)
+
+
+class Settings(StageSettings):
+    """All stages together."""
+
+    store: StoreSettings = StoreSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    media: MediaSettings = MediaSettings()
+    features: FeatureSettings = FeatureSettings()
+    shards: ShardSettings = ShardSettings()
+    model: ModelSettings = ModelSettings()
+    index: IndexSettings = IndexSettings()
+    search: SearchSettings = SearchSettings()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings that the environment asks for.
+
+    Args:
+        environ: variables to read; None: this process's.
+
+    Raises:
+        SettingsError: an unknown `TRAILER_*` variable, or a value that does not fit.
+
+    >>> load_settings({"TRAILER_FEATURES_N_FRAMES": "8"}).features.n_frames
+    8
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, text in sorted((os.environ if environ is None else environ).items()):
+        if not name.startswith(PREFIX):
+            continue
+        stage, _, field = name.removeprefix(PREFIX).lower().partition("_")
+        if stage not in Settings.model_fields or field not in _fields_of(stage):
+            raise SettingsError(f"{name} is not a setting of Trailer ML{_suggest(stage, field)}")
+        found.setdefault(stage, {})[field] = _value(name, text)
+    try:
+        return Settings.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = PREFIX + "_".join(str(part) for part in first["loc"][:2]).upper()
+        raise SettingsError(f"{where}: {first['msg']}, got {str(first['input'])[:80]!r}") from None
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The `TRAILER_*` variables that give these settings to a child process; defaults and secrets are left out."""
+    variables = {}
+    for stage, fields in settings.model_dump(mode="json", exclude_defaults=True).items():
+        for field, value in fields.items():
+            if isinstance(getattr(getattr(settings, stage), field), SecretStr):
+                continue
+            text = value if isinstance(value, str) else json.dumps(value)
+            variables[f"{PREFIX}{stage}_{field}".upper()] = text
+    return variables
+
+
+def _fields_of(stage: str) -> frozenset[str]:
+    return frozenset(type(getattr(Settings(), stage)).model_fields)
+
+
+def _value(name: str, text: str) -> object:
+    """JSON tables and lists are parsed; the rest is left to pydantic, which turns "8" into 8 where a number is due."""
+    if text[:1] in {"[", "{"}:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SettingsError(f"{name}: not valid JSON ({error}): {text[:80]!r}") from None
+    return None if text == "null" else text
+
+
+def _suggest(stage: str, field: str) -> str:
+    import difflib
+
+    names = [f"{PREFIX}{s}_{f}".upper() for s in Settings.model_fields for f in _fields_of(s)]
+    close = difflib.get_close_matches(f"{PREFIX}{stage}_{field}".upper(), names, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Arrays to TFRecord: schema, writing, manifests, reading."""

@@ -1,0 +1,221 @@
+"""One batch to one shard: records in the order of their ids, and the manifest last.
+
+Two runs may be at one batch (a late twin, a backfill beside the nightly run) and find other media. Records are
+therefore written only where nobody has written any since this run began; whose manifest is there first has made the
+shard.
+
+A trailer whose bytes are in the store gets a record, or a reason why not. One that was given up earlier is named in the
+manifest with that reason. One that waits to be downloaded again is left out: it comes back in a batch of its own.
+
+Does not belong here: extraction (features), downloading (media).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from trailer_ml.catalog.listing import read_batch
+from trailer_ml.errors import ConflictError, CorruptShardError, MediaError, MissingObjectError, TooManyLossesError
+from trailer_ml.features.extract import EXTRACTOR_VERSION
+from trailer_ml.features.pool import extract_many
+from trailer_ml.records import Quarantine, Receipt, Rejected, ShardManifest, ShardSummary
+from trailer_ml.scratch import scratch_folder
+from trailer_ml.shards.schema import SCHEMA_VERSION, encode_jpeg, to_example
+from trailer_ml.shards.tfrecord import write_record
+from trailer_ml.storage import (
+    media_key,
+    quarantine_key,
+    receipt_key,
+    sha256_of_file,
+    shard_key,
+    shard_manifest_key,
+    thumb_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trailer_ml.records import BatchRef, Trailer
+    from trailer_ml.settings import FeatureSettings, Settings, ShardSettings
+    from trailer_ml.storage import Store
+
+logger = logging.getLogger(__name__)
+
+_NOT_IN_THE_BYTES = {"timeout_s", "memory_bytes", "max_pixels", "ffmpeg_path"}
+
+
+class _Downloaded(NamedTuple):
+    trailer: Trailer
+    receipt: Receipt
+
+
+class _Outcome(NamedTuple):
+    kept: list[_Downloaded]
+    lost: list[Rejected]
+    thumbs: dict[str, bytes]
+
+
+def write_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSummary:
+    """Write the shard of a batch, its thumbnails and its manifest; nothing is done where the manifest is there.
+
+    Raises:
+        MissingObjectError: there is no such batch, or some of it was neither downloaded nor given up.
+        TooManyLossesError: at least `shards.min_losses` of what was downloaded, and more than `shards.max_loss_share`,
+            cannot be used; quarantine says why.
+        ConflictError: another run is writing this shard; try again.
+        LocalFaultError: this machine is in the way.
+    """
+    left_over = store.tag_of(shard_key(batch))  # asked before the manifest: where one follows later, this is outdated
+    if (done := _read_manifest(batch, store)) is not None:
+        return _summarise(batch, done, is_new=False)
+    downloaded, given_up = _sort_out(batch, store)
+    with scratch_folder("trailer-ml-shard-") as folder:
+        path = folder / "records.tfrecord"
+        outcome = _write_records(path, downloaded, settings, store)
+        _update_quarantine(outcome, store)
+        _check_losses(batch, outcome, len(downloaded), settings.shards)
+        manifest = _describe(batch, path, outcome, given_up, settings.features)
+        for trailer_id, jpeg in outcome.thumbs.items():
+            store.put_bytes(thumb_key(trailer_id), jpeg, "image/jpeg")
+        return _publish(batch, manifest, path, left_over, store)
+
+
+def _publish(batch: BatchRef, manifest: ShardManifest, path: Path, left_over: str | None, store: Store) -> ShardSummary:
+    """Store records and manifest, one right after the other; where another run was first, its shard counts."""
+    if (theirs := _read_manifest(batch, store)) is None:
+        try:
+            store.swap_file(manifest.key, path, left_over)
+        except ConflictError:
+            if (theirs := _read_manifest(batch, store)) is None:
+                raise
+    if theirs is not None:
+        return _summarise(batch, theirs, is_new=False)
+    is_new = store.create_json(shard_manifest_key(batch), manifest.to_json())
+    if not is_new and store.read_json(shard_manifest_key(batch))["sha256"] != manifest.sha256:
+        raise CorruptShardError(
+            f"two runs wrote {manifest.key} in the same moment: if `trailer-ml verify` names it, delete its manifest"
+        )
+    return _summarise(batch, manifest, is_new=is_new)
+
+
+def _read_manifest(batch: BatchRef, store: Store) -> ShardManifest | None:
+    found = store.read_json_or_none(shard_manifest_key(batch))
+    return None if found is None else ShardManifest.model_validate(found)
+
+
+def _check_losses(batch: BatchRef, outcome: _Outcome, n_downloaded: int, shards: ShardSettings) -> None:
+    n_lost = len(outcome.lost)
+    if n_lost >= shards.min_losses and n_lost > shards.max_loss_share * n_downloaded:
+        reasons = dict(Counter(lost.reason for lost in outcome.lost))
+        raise TooManyLossesError(
+            f"{n_lost} of the {n_downloaded} trailers of {batch.path} cannot be used: {reasons}; "
+            "TRAILER_SHARDS_MAX_LOSS_SHARE says how many are allowed"
+        )
+
+
+def _sort_out(batch: BatchRef, store: Store) -> tuple[list[_Downloaded], list[Rejected]]:
+    """The trailers of a batch that there are bytes of, and those given up, by id."""
+    downloaded, given_up, unknown = [], [], []
+    for trailer in sorted(read_batch(store, batch), key=lambda trailer: trailer.trailer_id):
+        if receipt := store.read_json_or_none(receipt_key(trailer.trailer_id)):
+            downloaded.append(_Downloaded(trailer, Receipt.model_validate(receipt)))
+        elif entry := store.read_json_or_none(quarantine_key("download", trailer.trailer_id)):
+            quarantine = Quarantine.model_validate(entry)
+            if quarantine.is_permanent:
+                given_up.append(
+                    Rejected(trailer_id=trailer.trailer_id, reason=quarantine.reason, detail=quarantine.detail)
+                )
+        else:
+            unknown.append(trailer.trailer_id)
+    if unknown:
+        raise MissingObjectError(
+            f"{len(unknown)} trailers of {batch.path} were neither downloaded nor given up, the first is {unknown[0]}:"
+            " download the batch first"
+        )
+    return downloaded, given_up
+
+
+def _write_records(path: Path, downloaded: list[_Downloaded], settings: Settings, store: Store) -> _Outcome:
+    outcome = _Outcome([], [], {})
+    fetched: deque[_Downloaded] = deque()
+
+    def fetch() -> Iterator[Path]:
+        for item in downloaded:
+            media = path.with_name(f"{item.trailer.trailer_id}.mp4")
+            try:
+                _fetch_media(item, media, store)
+            except MediaError as error:
+                outcome.lost.append(_lost(item, error))
+            else:
+                fetched.append(item)
+                yield media
+
+    with path.open("wb") as file:
+        for features in extract_many(fetch(), settings.features, settings.shards.workers):
+            item = fetched.popleft()
+            path.with_name(f"{item.trailer.trailer_id}.mp4").unlink()
+            if isinstance(features, MediaError):
+                outcome.lost.append(_lost(item, features))
+                continue
+            write_record(file, to_example(item.trailer, features, item.receipt, settings.features))
+            middle = features.frames[len(features.frames) // 2]
+            outcome.thumbs[item.trailer.trailer_id] = encode_jpeg(middle, settings.features.jpeg_quality)
+            outcome.kept.append(item)
+    return outcome
+
+
+def _fetch_media(item: _Downloaded, path: Path, store: Store) -> None:
+    try:
+        store.read_file(media_key(item.trailer.trailer_id), path)
+    except MissingObjectError as error:
+        raise MediaError("its receipt is in the store, its bytes are not", reason="media_missing") from error
+    if sha256_of_file(path) != item.receipt.sha256:
+        path.unlink()
+        raise MediaError("its bytes in the store are not those of its receipt", reason="media_changed")
+
+
+def _lost(item: _Downloaded, error: MediaError) -> Rejected:
+    logger.warning("%s is left out: %s (%s)", item.trailer.trailer_id, error.reason, error)
+    return Rejected(trailer_id=item.trailer.trailer_id, reason=error.reason, detail=str(error))
+
+
+def _update_quarantine(outcome: _Outcome, store: Store) -> None:
+    for lost in outcome.lost:
+        entry = Quarantine(id=lost.trailer_id, stage="shard", reason=lost.reason, detail=lost.detail, is_permanent=True)
+        store.put_json(quarantine_key("shard", lost.trailer_id), entry.to_json())
+    kept = {quarantine_key("shard", item.trailer.trailer_id) for item in outcome.kept}
+    for key in list(store.list_keys("quarantine/shard/")) if kept else ():
+        if key in kept:
+            store.delete(key)
+
+
+def _describe(
+    batch: BatchRef, path: Path, outcome: _Outcome, given_up: list[Rejected], features: FeatureSettings
+) -> ShardManifest:
+    return ShardManifest(
+        key=shard_key(batch),
+        sha256=sha256_of_file(path),
+        size_bytes=path.stat().st_size,
+        count=len(outcome.kept),
+        trailer_ids=tuple(item.trailer.trailer_id for item in outcome.kept),
+        film_ids=tuple(item.trailer.film_id for item in outcome.kept),
+        rejected=tuple(sorted([*outcome.lost, *given_up], key=lambda rejected: rejected.trailer_id)),
+        sampler=features.sampler,
+        features=features.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES),
+        schema_version=SCHEMA_VERSION,
+        extractor_version=f"{features.engine}-{EXTRACTOR_VERSION}",
+    )
+
+
+def _summarise(batch: BatchRef, manifest: ShardManifest, *, is_new: bool) -> ShardSummary:
+    return ShardSummary(
+        batch=batch,
+        key=manifest.key,
+        count=manifest.count,
+        rejected=dict(Counter(rejected.reason for rejected in manifest.rejected)),
+        size_bytes=manifest.size_bytes,
+        is_new=is_new,
+    )

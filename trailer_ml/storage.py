@@ -1,0 +1,354 @@
+"""The object store: the layout of its keys, and the one place that talks to S3.
+
+Writing is all or nothing: an object appears under its key whole or not at all; an immutable one is only ever created.
+Pointers (`models/champion.json`, `index/current.json`) are the only objects that change, by compare-and-swap.
+
+Does not belong here: what the objects mean. See docs/architecture.md for the layout as a picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trailer_ml.errors import ConflictError, MissingObjectError, SettingsError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trailer_ml.records import BatchRef, Stage
+    from trailer_ml.settings import StoreSettings
+
+logger = logging.getLogger(__name__)
+
+CHAMPION_KEY = "models/champion.json"
+CURRENT_INDEX_KEY = "index/current.json"
+
+
+def catalog_key(listed_on: dt.date) -> str:
+    """Where the trailers listed on a day are named, one Trailer a line."""
+    return f"catalog/listed={listed_on.isoformat()}/trailers.jsonl"
+
+
+def batch_key(batch: BatchRef) -> str:
+    """Where the ids of a batch are."""
+    return f"batches/{batch.path}.json"
+
+
+def media_key(trailer_id: str) -> str:
+    """Where the bytes of a trailer are."""
+    return f"media/{trailer_id}.mp4"
+
+
+def receipt_key(trailer_id: str) -> str:
+    """Where the receipt of a download is."""
+    return f"media/{trailer_id}.json"
+
+
+def shard_key(batch: BatchRef) -> str:
+    """Where the records of a batch are."""
+    return f"shards/{batch.path}.tfrecord"
+
+
+def shard_manifest_key(batch: BatchRef) -> str:
+    """Where the manifest of a shard is."""
+    return f"shards/{batch.path}.json"
+
+
+def thumb_key(trailer_id: str) -> str:
+    """Where a picture for people is."""
+    return f"thumbs/{trailer_id}.jpg"
+
+
+def model_key(version: str, name: str) -> str:
+    """Where a file of a model is: encoder.keras, card.json, plots/..., checkpoints/..."""
+    return f"models/{version}/{name}"
+
+
+def backbone_key(name: str) -> str:
+    """Where the weights of a pretrained backbone are kept once they were fetched."""
+    return f"backbones/{name}"
+
+
+def embeddings_key(model_version: str, batch: BatchRef) -> str:
+    """Where the vectors of a shard are."""
+    return f"embeddings/{model_version}/{batch.path}.npz"
+
+
+def embeddings_manifest_key(model_version: str, batch: BatchRef) -> str:
+    """Where the manifest of the vectors of a shard is."""
+    return f"embeddings/{model_version}/{batch.path}.json"
+
+
+def index_key(version: str, name: str) -> str:
+    """Where a file of an index is: index.ann, ids.json, manifest.json."""
+    return f"index/{version}/{name}"
+
+
+def ads_key(run: str, name: str) -> str:
+    """Where a file of an ads run is: matches.jsonl, report.html."""
+    return f"ads/{run}/{name}"
+
+
+def tombstone_key(trailer_id: str) -> str:
+    """Whose presence takes a trailer down."""
+    return f"tombstones/{trailer_id}.json"
+
+
+def quarantine_key(stage: Stage, item_id: str) -> str:
+    """Where it says why something is not in."""
+    return f"quarantine/{stage}/{item_id}.json"
+
+
+class Versioned(NamedTuple):
+    """A pointer's value and the tag that a swap has to name."""
+
+    value: dict[str, Any]
+    etag: str
+
+
+class Store:
+    """One bucket (and prefix) on S3 or on anything that speaks it.
+
+    Every method raises StoreUnavailableError when no server answers.
+
+    Args:
+        settings: where it is.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.settings = settings
+
+    def __reduce__(self) -> tuple[type[Store], tuple[StoreSettings]]:
+        """A store travels to worker processes as its settings; each makes its own client."""
+        return Store, (self.settings,)
+
+    @cached_property
+    def _client(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=5,
+            read_timeout=60,
+            # Since 1.36 boto3 adds checksums by default that other servers than AWS's refuse (boto3 #4392).
+            request_checksum_calculation="when_required" if self.settings.endpoint_url else "when_supported",
+            response_checksum_validation="when_required" if self.settings.endpoint_url else "when_supported",
+            s3={"addressing_style": "path"} if self.settings.endpoint_url else {},
+        )
+        key, secret = self.settings.access_key_id, self.settings.secret_access_key
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.settings.endpoint_url,
+            region_name=self.settings.region,
+            aws_access_key_id=key.get_secret_value() if key else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            config=config,
+        )
+
+    def _where(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self.settings.bucket, "Key": self.settings.prefix + key}
+
+    def read_bytes(self, key: str) -> bytes:
+        """The object's bytes.
+
+        Raises:
+            MissingObjectError: there is none.
+        """
+        with self._errors(key):
+            data: bytes = self._client.get_object(**self._where(key))["Body"].read()
+        return data
+
+    def read_json(self, key: str) -> Any:
+        """The object, parsed.
+
+        Raises:
+            MissingObjectError: there is none.
+        """
+        return json.loads(self.read_bytes(key))
+
+    def read_json_or_none(self, key: str) -> Any:
+        """The object, parsed; None where there is none."""
+        try:
+            return self.read_json(key)
+        except MissingObjectError:
+            return None
+
+    def read_file(self, key: str, path: Path) -> None:
+        """Copy the object to `path`, which appears whole or not at all.
+
+        Raises:
+            MissingObjectError: there is none.
+        """
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # others may fetch it at the same moment
+        try:
+            with self._errors(key):
+                self._client.download_file(Filename=str(aside), **self._where(key))
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            with self._errors(key):
+                self._client.head_object(**self._where(key))
+        except MissingObjectError:
+            return False
+        return True
+
+    def size_of(self, key: str) -> int | None:
+        """The object's size in bytes; None where there is no such object."""
+        try:
+            with self._errors(key):
+                size_bytes: int = self._client.head_object(**self._where(key))["ContentLength"]
+        except MissingObjectError:
+            return None
+        return size_bytes
+
+    def tag_of(self, key: str) -> str | None:
+        """The tag that `swap_file` has to name; None where there is no such object."""
+        try:
+            with self._errors(key):
+                tag: str = self._client.head_object(**self._where(key))["ETag"]
+        except MissingObjectError:
+            return None
+        return tag
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """Keys that start with `prefix`, in order."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.settings.bucket, Prefix=self.settings.prefix + prefix
+        )
+        with self._errors(prefix):
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"].removeprefix(self.settings.prefix)
+
+    def create_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
+        """Create an immutable object.
+
+        Returns:
+            False where there is one already, which is left as it is.
+        """
+        try:
+            with self._errors(key):
+                self._client.put_object(
+                    Body=data,
+                    ContentType=content_type,
+                    IfNoneMatch="*",
+                    **self._where(key),
+                )
+        except ConflictError:
+            return False
+        return True
+
+    def create_json(self, key: str, value: object) -> bool:
+        """Create an immutable JSON object; False where there is one already."""
+        return self.create_bytes(key, encode_json(value), "application/json")
+
+    def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write an object, over an old one if there is one. For bytes that their key determines, and for quarantine."""
+        with self._errors(key):
+            self._client.put_object(Body=data, ContentType=content_type, **self._where(key))
+
+    def put_json(self, key: str, value: object) -> None:
+        """Write a JSON object, over an old one if there is one."""
+        self.put_bytes(key, encode_json(value), "application/json")
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Upload a file, in parts when it is large; it appears whole or not at all."""
+        with self._errors(key):
+            self._client.upload_file(Filename=str(path), **self._where(key))
+
+    def swap_file(self, key: str, path: Path, seen: str | None) -> None:
+        """Upload a file of at most 5 GB, provided that the object is still the one whose tag was `seen` (None: none).
+
+        Raises:
+            ConflictError: it is not.
+        """
+        condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
+        with path.open("rb") as file, self._errors(key):
+            self._client.put_object(Body=file, **self._where(key), **condition)
+
+    def delete(self, key: str) -> None:
+        """Delete an object; it is no error when there is none."""
+        with self._errors(key):
+            self._client.delete_object(**self._where(key))
+
+    def read_pointer(self, key: str) -> Versioned | None:
+        """A pointer and the tag to swap it with; None where there is none yet."""
+        try:
+            with self._errors(key):
+                answer = self._client.get_object(**self._where(key))
+                return Versioned(json.loads(answer["Body"].read()), answer["ETag"])
+        except MissingObjectError:
+            return None
+
+    def swap_pointer(self, key: str, value: object, seen: Versioned | None) -> None:
+        """Write a pointer, provided that it is still what was `seen`.
+
+        Raises:
+            ConflictError: it is not.
+        """
+        condition = {"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}
+        with self._errors(key):
+            self._client.put_object(
+                Body=encode_json(value),
+                ContentType="application/json",
+                **self._where(key),
+                **condition,
+            )
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        where = f"s3://{self.settings.bucket}/{self.settings.prefix}{key}"
+        try:
+            yield
+        except NoCredentialsError as error:
+            raise SettingsError(
+                "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            ) from error
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code == "NoSuchBucket":
+                raise SettingsError(f"there is no bucket {self.settings.bucket!r} (TRAILER_STORE_BUCKET)") from error
+            if code in {"NoSuchKey", "404", "NotFound"}:
+                raise MissingObjectError(f"there is no object {where}") from error
+            if code in {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}:
+                raise ConflictError(f"{where} was changed by somebody else") from error
+            if code in {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
+                raise SettingsError(f"the object store refuses these credentials ({code}) for {where}") from error
+            raise StoreUnavailableError(f"the object store answered {code} for {where}") from error
+        except (BotoCoreError, Boto3Error) as error:
+            at = self.settings.endpoint_url or "AWS S3"
+            raise StoreUnavailableError(
+                f"no object store answers at {at} (TRAILER_STORE_ENDPOINT_URL): {error}"
+            ) from error
+
+
+def encode_json(value: object) -> bytes:
+    """JSON bytes that depend on the value only: sorted keys, no spaces to differ by, one newline at the end."""
+    return (json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def sha256_of(data: bytes) -> str:
+    """Hex digest of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
