@@ -5,7 +5,7 @@ import signal
 import socket
 from pathlib import Path
 
-from trailer_ml.demo.services import free_port, run_seaweedfs, write_private
+from trailer_ml.demo.services import free_port, free_ports, run_seaweedfs, write_private
 from trailer_ml.storage import Store
 
 
@@ -40,6 +40,19 @@ def test_a_taken_port_is_not_given():
     taken = free_port()
     with socket.create_server(("127.0.0.1", taken)):
         assert free_port(taken) != taken
+
+
+def test_ports_differ_and_no_connection_takes_one_as_its_source():
+    first_source_port = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = free_ports(*[0] * 40)
+    assert len(set(ports)) == 40
+    assert max(ports) < first_source_port
+
+
+def test_two_that_prefer_one_port_get_two():
+    preferred = free_port()
+    first, second = free_ports(preferred, preferred)
+    assert first == preferred != second
 
 
 def _is_weed_of(pid: str, folder: str) -> bool:

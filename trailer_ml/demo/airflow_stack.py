@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailer_ml.demo.airflow_api import AirflowApi
-from trailer_ml.demo.services import LOOPBACK, free_port, write_private
+from trailer_ml.demo.services import LOOPBACK, free_ports, write_private
 from trailer_ml.errors import ChildFailedError, ChildTimeoutError
 from trailer_ml.processes import kill_group, run_child
 
@@ -135,7 +135,7 @@ def run_airflow(
         parallelism: tasks at once.
     """
     home.mkdir(parents=True, exist_ok=True)
-    port, execution_port = free_port(port), free_port(port + 1)
+    port, execution_port = free_ports(port, port + 1)
     url = f"http://{LOOPBACK}:{port}"
     values = {
         "dags_folder": str(project / "dags"),

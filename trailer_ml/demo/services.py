@@ -5,7 +5,9 @@ Does not belong here: Airflow (see airflow_stack.py), and anything production ru
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -13,7 +15,6 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,19 +26,44 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOPBACK = "127.0.0.1"
+_RANDOM = random.SystemRandom()  # training seeds the other one, and then all of its children would choose alike
 
 
 def free_port(preferred: int = 0) -> int:
     """A TCP port nobody listens on: `preferred` if it is free, else any other."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
+    return free_ports(preferred)[0]
+
+
+def free_ports(*preferred: int) -> list[int]:
+    """As many TCP ports nobody listens on, no two the same: each the preferred one if it is free, else any other.
+
+    The others lie below the range from which the kernel takes the source ports of connections: out of that range, any
+    connection, one by the starting server itself included, may take a port before its server does (seaweedfs #10838).
+
+    Raises:
+        OSError: there are none left.
+    """
+    with contextlib.ExitStack() as held:  # bound until all are found, so that none is found twice
+        return [_bind_one(held, port) for port in preferred]
+
+
+def _bind_one(held: contextlib.ExitStack, preferred: int) -> int:
+    below = range(10_000, _first_source_port())
+    for port in (*((preferred,) if preferred else ()), *_RANDOM.sample(below, min(100, len(below))), 0):
+        probe = held.enter_context(socket.socket())
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            probe.listen()
             return int(probe.getsockname()[1])
     raise OSError("no free port on loopback")
+
+
+def _first_source_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return 32_768
 
 
 def read_or_make_credentials(folder: Path) -> tuple[str, str]:
@@ -58,7 +84,7 @@ def write_private(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-@contextmanager
+@contextlib.contextmanager
 def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> Iterator[StoreSettings]:
     """A SeaweedFS server with one bucket while the block runs.
 
@@ -74,19 +100,19 @@ def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> I
     key, secret = read_or_make_credentials(folder)
     data = folder / "data"
     data.mkdir(exist_ok=True)
-    ports = {name: free_port() for name in ("master", "volume", "filer")}
-    ports["s3"] = free_port(port)
+    names = [
+        f"{part}.{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("port", "port.grpc")
+    ]
+    ports = dict(zip(names, free_ports(port, *[0] * (len(names) - 1)), strict=True))
     arguments = [
         str(Path(sysconfig.get_path("scripts"), "weed")), f"-logdir={folder}", "mini", f"-dir={data}",
         f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", "-bucket", bucket, "-admin.ui=false", "-webdav=false",
         "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.preStopSeconds=0",
         "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock",  # a path of over 107 bytes is none for a socket
-        *(f"-{name}.port={number}" for name, number in ports.items()),
-        *(f"-{name}.port.grpc={free_port()}" for name in ports), f"-admin.port={free_port()}",
-        f"-admin.port.grpc={free_port()}",
+        *(f"-{name}={number}" for name, number in ports.items()),
     ]  # fmt: skip
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-    endpoint_url = f"http://{LOOPBACK}:{ports['s3']}"
+    endpoint_url = f"http://{LOOPBACK}:{ports['s3.port']}"
     with start_child(arguments, env=environment, cwd=folder) as child:
         deadline = time.monotonic() + 60
         while not _answers(endpoint_url):
@@ -103,7 +129,8 @@ def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> I
             yield settings
         finally:
             child.process.terminate()
-            with suppress(subprocess.TimeoutExpired):  # now and then it hangs; what it was given is on disk by then
+            # Now and then it hangs; what it was given is on disk by then.
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(5)
 
 
