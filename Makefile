@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 # Everything the demo and the tests talk to is on loopback, also where PyPI is reached through a proxy.
-export no_proxy := 127.0.0.1,localhost,$(no_proxy)
+export no_proxy := 127.0.0.1,localhost,$(no_proxy),$(NO_PROXY)
 export NO_PROXY := $(no_proxy)
 
 .PHONY: help demo demo-clean test check docs bench format requirements clean
@@ -68,6 +68,8 @@ $(VENV)/.installed: requirements-dev.txt pyproject.toml
 		echo "Python's venv is not whole here; fix: sudo apt-get install python3-venv (or your system's way)"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
+	@index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
+		$(BIN)/uv pip install --quiet --compile-bytecode $${index:+--default-index "$$index"} \
+		--python $(BIN)/python -r requirements-dev.txt  # uv does not read pip's configuration
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@

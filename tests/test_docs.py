@@ -1,11 +1,14 @@
 """The docs keep up with the code."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from trailer_ml.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +34,19 @@ def test_the_readme_names_words_that_make_knows():
     used = set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert used
     assert used <= set(known)
+
+
+def test_the_example_of_an_environment_is_one_and_names_known_settings():
+    shown = subprocess.run(
+        ["sh", "-ec", "set -a; . ./.env.example; env"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    settings = load_settings(dict(line.split("=", 1) for line in shown.splitlines()))
+    assert settings.catalog.user_agent.endswith("(+https://example.org/who-we-are)")
 
 
 def test_the_tests_mirror_the_rooms():

@@ -48,7 +48,9 @@ def test_airflow_has_nothing_to_say_about_it(tmp_path: Path) -> None:
     (tmp_path / "airflow.cfg").write_text(render_config(TEMPLATE, VALUES))
     airflow = Path(sysconfig.get_path("scripts"), "airflow")
     environ = component_environment(tmp_path, {})
-    found = subprocess.run([airflow, "config", "lint"], env=environ, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [airflow, "config", "lint"], env=environ, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert "No issues found" in found.stdout  # it exits 0 with findings as well
 
 

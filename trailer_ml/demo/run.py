@@ -11,7 +11,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
+import os
 import shlex
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from trailer_ml.demo.airflow_stack import Airflow
     from trailer_ml.demo.world import World
     from trailer_ml.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 N_NEIGHBOURS = 5
 
@@ -72,6 +77,7 @@ def run_demo(folder: Path, *, once: bool = False, ports: Ports | None = None) ->
     Returns:
         The exit code: 0 done, 1 failed, 130 interrupted before it was done.
     """
+    os.environ.update(_without_proxy())
     return run_guarded(lambda: _run(folder.resolve(), once=once, ports=ports or Ports()))
 
 
@@ -94,11 +100,13 @@ def _run(folder: Path, *, once: bool, ports: Ports) -> int:
     except Stopped:
         progress.clear()
         code = 130 if code else 0
-    except TrailerError as error:
+    except Exception as error:
         progress.clear()
-        print(f"trailer-ml demo: {error}")
-        if error.stderr_tail:
-            print(error.stderr_tail)
+        known = isinstance(error, TrailerError)
+        print(f"trailer-ml demo: {error if known else f'{type(error).__name__}: {error}'}", file=sys.stderr)
+        if isinstance(error, TrailerError) and error.stderr_tail:
+            print(error.stderr_tail, file=sys.stderr)
+        logger.debug("the demo failed", exc_info=True)
         code = 1
     progress.say("everything is stopped")
     return code
@@ -146,11 +154,24 @@ def _work(running: Running, folder: Path, progress: Progress) -> None:
 
 
 def _keep_site_port(path: Path, preferred: int) -> int:
-    """The site's port; the same in every run where it can be had, for the catalog names its addresses."""
-    kept = int(path.read_text(encoding="ascii")) if path.exists() else preferred
-    port = free_port(kept)
-    write_private(path, str(port))
+    """The site's port, the same in every run, for the catalog names its addresses.
+
+    Raises:
+        SettingsError: somebody else has it now.
+    """
+    if not path.exists():
+        write_private(path, str(free_port(preferred)))
+    port = int(path.read_text(encoding="ascii"))
+    if free_port(port) != port:
+        raise SettingsError(f"port {port} is taken and {path.parent} needs it; free it, or forget: make demo-clean")
     return port
+
+
+def _without_proxy() -> dict[str, str]:
+    """Variables that keep what is on loopback off any proxy."""
+    others = (os.environ.get("no_proxy"), os.environ.get("NO_PROXY"))
+    value = ",".join(dict.fromkeys(filter(None, f"{LOOPBACK},localhost,{','.join(filter(None, others))}".split(","))))
+    return {"no_proxy": value, "NO_PROXY": value}
 
 
 def _write_env(path: Path, settings: Settings) -> None:
@@ -158,6 +179,7 @@ def _write_env(path: Path, settings: Settings) -> None:
     key, secret = settings.store.access_key_id, settings.store.secret_access_key
     variables = {
         **as_environment(settings),
+        **_without_proxy(),
         "AWS_ACCESS_KEY_ID": key.get_secret_value() if key else "",
         "AWS_SECRET_ACCESS_KEY": secret.get_secret_value() if secret else "",
     }

@@ -23,7 +23,7 @@ from trailer_ml.processes import start_child
 from trailer_ml.settings import StoreSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 LOOPBACK = "127.0.0.1"
 _RANDOM = random.SystemRandom()  # training seeds the other one, and then all of its children would choose alike
@@ -113,7 +113,7 @@ def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> I
     ]  # fmt: skip
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     endpoint_url = f"http://{LOOPBACK}:{ports['s3.port']}"
-    with start_child(arguments, env=environment, cwd=folder) as child:
+    with _without_sockets(ports.values()), start_child(arguments, env=environment, cwd=folder) as child:
         deadline = time.monotonic() + 60
         while not _answers(endpoint_url):
             if child.process.poll() is not None:
@@ -132,6 +132,17 @@ def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> I
             # Now and then it hangs; what it was given is on disk by then.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(5)
+
+
+@contextlib.contextmanager
+def _without_sockets(ports: Collection[int]) -> Iterator[None]:
+    """After the block the sockets are gone that SeaweedFS leaves in /tmp, whatever TMPDIR says."""
+    try:
+        yield
+    finally:
+        for port in ports:
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - its choice
+                path.unlink(missing_ok=True)
 
 
 def _answers(url: str) -> bool:
