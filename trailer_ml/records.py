@@ -82,6 +82,16 @@ class Trailer(Record):
     listed_on: dt.date
     duration_s: float | None = None
     """As announced by the source; the truth is in the receipt."""
+    film_aliases: tuple[FilmId, ...] = ()
+    """Other names of the same film, `imdb-tt…` and `tmdb-…`: by these, films of several sources become one."""
+    video_title: str = ""
+    """What the video itself is called, where its source says so; often more than the film's title."""
+    language: str = ""
+    """Spoken or shown in it: two letters of ISO 639-1, lower case; empty: not known."""
+    is_official: bool | None = None
+    """Whether the source calls it official; None: it does not say."""
+    license: str = ""
+    """Under which licence the source offers it: an address or a name; empty: not known."""
 
 
 class CatalogSummary(Record):

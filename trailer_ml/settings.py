@@ -45,14 +45,21 @@ class StoreSettings(StageSettings):
     secret_access_key: SecretStr | None = None
 
 
-class CatalogSettings(StageSettings):
-    """Which source is crawled, and how politely."""
+SourceName = Literal[
+    "manifest", "movielens", "imdb_datasets", "tmdb", "wikidata", "kinocheck", "archive_org", "imdb_html"
+]
 
-    source: Literal["imdb_html"] = "imdb_html"
+
+class CatalogSettings(StageSettings):
+    """Which sources are asked, and how politely."""
+
+    sources: tuple[SourceName, ...] = ("imdb_html",)
+    """Asked one after the other; what several of them list is one trailer, and of one film."""
     base_url: str = "https://www.imdb.com"
     chart_path: str = "/chart/moviemeter/"
-    accept_terms: bool = False
-    """IMDb's conditions forbid scraping without written consent: True says that you have it, or own the site."""
+    accept_terms: tuple[SourceName, ...] = ()
+    """Sources whose terms you have read and keep; `trailer-ml sources` shows them. IMDb's forbid scraping without written
+    consent: naming imdb_html says that you have it, or own the site."""
     user_agent: str = "trailer-ml/0.1 (+https://github.com/trailer-ml/trailer-ml)"
     """Say who you are and how to reach you."""
     download_delay_s: float = Field(default=1.0, ge=0.0)
@@ -63,6 +70,38 @@ class CatalogSettings(StageSettings):
     """A longer Retry-After is not waited for: the crawl ends and its task is retried."""
     timeout_s: float = Field(default=3600.0, gt=0)
     batch_size: int = Field(default=64, ge=1, le=64)
+    genres_path: str = ""
+    """A table of your own, name,genre, that goes before ours: what a source calls a genre, in one vocabulary."""
+    trailers_per_film: int = Field(default=3, ge=1)
+    """The best so many are kept: a trailer, a teaser, a recut."""
+
+
+class SourcesSettings(StageSettings):
+    """Where each source of trailers is, and what it is asked for; only those in `catalog.sources` are."""
+
+    manifest_path: str = ""
+    """A file of your own: .csv, .jsonl or .parquet (docs/sources.md has its columns)."""
+    movielens_folder: str = ""
+    """Holds ml-youtube.csv, links.csv and movies.csv."""
+    imdb_datasets_url: str = "https://datasets.imdbws.com/title.basics.tsv.gz"
+    """An address or a path; it is streamed."""
+    tmdb_url: str = "https://api.themoviedb.org/3"
+    tmdb_bearer: SecretStr | None = None
+    """The read access token of your account (v4); keep it in the environment only."""
+    wikidata_url: str = "https://query.wikidata.org/sparql"
+    kinocheck_url: str = "https://api.kinocheck.com"
+    kinocheck_api_key: SecretStr | None = None
+    """Optional; keep it in the environment only."""
+    archive_org_url: str = "https://archive.org"
+    archive_org_query: str = "collection:movie_trailers AND mediatype:movies"
+    language: str = "en"
+    """Of the trailers that are asked for where a source can be asked: two letters of ISO 639-1."""
+    requests_per_s: float = Field(default=1.0, gt=0)
+    """To one host, at most."""
+    max_items: int = Field(default=5000, ge=1)
+    """So many titles a source is asked for at once, at most."""
+    cache_folder: Path = Path("~/.cache/trailer-ml/catalog")
+    """Answers, kept as long as their source allows, asked for again only if they have changed; may be deleted."""
 
 
 class MediaSettings(StageSettings):
@@ -228,6 +267,7 @@ class Settings(StageSettings):
 
     store: StoreSettings = StoreSettings()
     catalog: CatalogSettings = CatalogSettings()
+    sources: SourcesSettings = SourcesSettings()
     media: MediaSettings = MediaSettings()
     features: FeatureSettings = FeatureSettings()
     shards: ShardSettings = ShardSettings()

@@ -126,7 +126,7 @@ def crawl_settings(settings: Settings, site: FilmSite) -> Settings:
     """Settings that read the site quickly."""
     catalog = CatalogSettings(
         base_url=site.url,
-        accept_terms=True,
+        accept_terms=("imdb_html",),
         user_agent="test-crawler/1 (+mailto:tests@example.invalid)",
         download_delay_s=0,
         autothrottle_start_delay_s=0.01,

@@ -207,7 +207,7 @@ def test_malformed_pages_cost_no_other_title(site, crawl_settings, store):
 
 def test_without_permission_nothing_is_asked_for(site, crawl_settings, store):
     fill(site)
-    catalog = crawl_settings.catalog.model_copy(update={"accept_terms": False})
+    catalog = crawl_settings.catalog.model_copy(update={"accept_terms": ()})
     with pytest.raises(SettingsError, match=r"written consent.*TRAILER_CATALOG_ACCEPT_TERMS"):
         crawl_catalog(ONE_DAY, crawl_settings.model_copy(update={"catalog": catalog}), store)
     assert site.seen.total() == 0

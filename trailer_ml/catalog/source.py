@@ -1,45 +1,107 @@
-"""What a source of trailers has to be: a function from settings to a Listing, known here by name.
+"""What a source of trailers has to be, and asking those that are set.
 
-Does not belong here: a source itself (imdb_html.py is one), and keeping what it found (crawl.py).
+A source is a module in sources/, known here by its name, with
+
+    TERMS           what its owner says about using it
+    NEEDS_CONSENT   whether a person has to say that the terms are kept, in `catalog.accept_terms`
+    HAS_DATES       whether it says itself when a trailer was listed; one that does not cannot go back in time: its
+                    trailers are listed on the day before the crawl, which is when they were first seen
+    list_trailers(interval, settings) -> iterator of Trailer and of Quarantine (a title without a trailer, and why)
+
+Does not belong here: a source itself, and keeping what was found (crawl.py).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import datetime as dt
+import importlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
 from trailer_ml.errors import SettingsError
+from trailer_ml.records import Quarantine, Trailer
+from trailer_ml.settings import SourceName
 
 if TYPE_CHECKING:
-    from trailer_ml.records import Interval, Quarantine, Trailer
-    from trailer_ml.settings import CatalogSettings
+    from collections.abc import Iterator
+
+    from trailer_ml.records import Interval
+    from trailer_ml.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Found = Trailer | Quarantine
+SOURCE_NAMES: tuple[SourceName, ...] = get_args(SourceName)
+
+
+class Source(Protocol):
+    """A module of sources/."""
+
+    TERMS: str
+    NEEDS_CONSENT: bool
+    HAS_DATES: bool
+
+    def list_trailers(self, interval: Interval, settings: Settings) -> Iterator[Found]:
+        """What it has; of any date where it cannot be asked for an interval.
+
+        Raises:
+            SettingsError: something is missing to ask it: a path, a key.
+            SourceBlockedError: it does not want robots.
+            SourceUnavailableError: it does not answer, or not as it should.
+            RateLimitedError: it asked for a longer wait than is set.
+        """
+        ...
 
 
 class Listing(NamedTuple):
-    """What a source found, whole: a source that could not read what it should have raises instead."""
+    """What the sources found, whole: one that could not read what it should have raises instead."""
 
     trailers: tuple[Trailer, ...]
-    """Each id once; of any date, for not every source can be asked for an interval."""
+    """Each id once, as the first source that has it says, in the order of the ids."""
     set_aside: tuple[Quarantine, ...]
     """Titles that have no trailer here, each with its reason."""
     n_titles_seen: int
-    n_unreachable: int = 0
-    """Titles whose page did not come, few enough to do without."""
 
 
-def list_source(interval: Interval, settings: CatalogSettings) -> Listing:
-    """Ask the source that is set for the trailers of an interval.
+def load_source(name: SourceName) -> Source:
+    """The module of a source."""
+    return cast("Source", importlib.import_module(f"trailer_ml.catalog.sources.{name}"))
+
+
+def list_sources(interval: Interval, settings: Settings) -> Listing:
+    """Ask every source that is set for the trailers of an interval.
 
     Raises:
-        SettingsError: its terms have to be accepted first.
-        SourceBlockedError: it does not want robots.
-        SourceUnavailableError: it does not answer, or too few of its pages came.
-        RateLimitedError: it asked for a longer wait than is set.
+        SettingsError: the terms of one have to be accepted first, or something is missing to ask it.
+        SourceBlockedError: one does not want robots.
+        SourceUnavailableError: one does not answer, or not as it should.
+        RateLimitedError: one asked for a longer wait than is set.
     """
-    from trailer_ml.catalog import imdb_html
+    names = settings.catalog.sources
+    sources = {name: load_source(name) for name in names}
+    for name, source in sources.items():
+        if source.NEEDS_CONSENT and name not in settings.catalog.accept_terms:
+            raise SettingsError(f"{source.TERMS} If that is so: TRAILER_CATALOG_ACCEPT_TERMS='[\"{name}\"]'")
+    trailers: dict[str, Trailer] = {}
+    set_aside: dict[str, Quarantine] = {}
+    films: set[str] = set()
+    for name, source in sources.items():
+        if not (source.HAS_DATES or _is_latest(interval)):
+            logger.warning("%s cannot go back in time: what it has is listed when yesterday is crawled", name)
+            continue
+        for found in source.list_trailers(interval, settings):
+            if isinstance(found, Quarantine):
+                set_aside.setdefault(found.id, found)
+                films.add(found.id)
+            else:
+                trailers.setdefault(found.trailer_id, found)
+                films.add(found.film_id)
+    return Listing(
+        trailers=tuple(trailers[trailer_id] for trailer_id in sorted(trailers)),
+        set_aside=tuple(set_aside[film_id] for film_id in sorted(set_aside)),
+        n_titles_seen=len(films),
+    )
 
-    sources = {"imdb_html": imdb_html}
-    source = sources[settings.source]
-    if not settings.accept_terms:
-        raise SettingsError(f"{source.TERMS} If that is so, set TRAILER_CATALOG_ACCEPT_TERMS=true")
-    listing: Listing = source.list_trailers(interval, settings)
-    return listing
+
+def _is_latest(interval: Interval) -> bool:
+    return interval.end >= dt.datetime.now(dt.UTC).date()

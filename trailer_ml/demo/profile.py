@@ -35,7 +35,7 @@ def demo_settings(store: StoreSettings, site_url: str) -> Settings:
         store=store,
         catalog=CatalogSettings(
             base_url=site_url,
-            accept_terms=True,  # the site is our own
+            accept_terms=("imdb_html",),  # the site is our own
             user_agent="trailer-ml-demo/0.1 (+https://github.com/trailer-ml/trailer-ml)",
             download_delay_s=0.0,
             autothrottle_start_delay_s=0.02,
