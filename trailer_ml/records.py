@@ -90,6 +90,8 @@ class Trailer(Record):
     """Spoken or shown in it: two letters of ISO 639-1, lower case; empty: not known."""
     is_official: bool | None = None
     """Whether the source calls it official; None: it does not say."""
+    chosen_for: tuple[str, ...] = ()
+    """In words: what spoke for and against it among the trailers of its film."""
     license: str = ""
     """Under which licence the source offers it: an address or a name; empty: not known."""
 

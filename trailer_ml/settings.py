@@ -58,8 +58,8 @@ class CatalogSettings(StageSettings):
     base_url: str = "https://www.imdb.com"
     chart_path: str = "/chart/moviemeter/"
     accept_terms: tuple[SourceName, ...] = ()
-    """Sources whose terms you have read and keep; `trailer-ml sources` shows them. IMDb's forbid scraping without written
-    consent: naming imdb_html says that you have it, or own the site."""
+    """Sources whose terms you have read and keep; `trailer-ml sources` shows them. IMDb's forbid scraping without
+    written consent: naming imdb_html says that you have it, or own the site."""
     user_agent: str = "trailer-ml/0.1 (+https://github.com/trailer-ml/trailer-ml)"
     """Say who you are and how to reach you."""
     download_delay_s: float = Field(default=1.0, ge=0.0)

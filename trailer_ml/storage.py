@@ -37,6 +37,11 @@ def catalog_key(listed_on: dt.date) -> str:
     return f"catalog/listed={listed_on.isoformat()}/trailers.jsonl"
 
 
+def accepted_key(trailer_id: str) -> str:
+    """Whose presence says that a person has looked at a doubtful trailer and wants it."""
+    return f"catalog/accepted/{trailer_id}.json"
+
+
 def batch_key(batch: BatchRef) -> str:
     """Where the ids of a batch are."""
     return f"batches/{batch.path}.json"

@@ -5,6 +5,7 @@ Does not belong here: which of two things with the same name is meant.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
@@ -21,7 +22,7 @@ def youtube_trailer_id(youtube_id: str) -> str:
         ValueError: it is no YouTube id.
 
     >>> youtube_trailer_id("dQw4w9WgXcQ")
-    'youtube-dqw4w9wgxcq.4a2'
+    'youtube-dqw4w9wgxcq.542'
     """
     if not _YOUTUBE_ID.fullmatch(youtube_id):
         raise ValueError(f"{youtube_id[:40]!r} is not a YouTube id")
@@ -42,6 +43,18 @@ def imdb_film_id(number: str) -> str | None:
     """
     found = re.fullmatch(r"(?:tt)?0*([0-9]{1,12})", number.strip())
     return f"imdb-tt{int(found[1]):07d}" if found and int(found[1]) else None
+
+
+def as_id(text: str) -> str:
+    """An id as it is if it can be a key; otherwise what of it can, and a hash of all of it.
+
+    >>> as_id("spring-2019"), as_id("Ein Film! (1999)")
+    ('spring-2019', 'ein-film-1999-0113dbed96')
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", text):
+        return text
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
+    return "-".join(filter(None, (slug, hashlib.sha256(text.encode()).hexdigest()[:10])))
 
 
 def comparable(title: str) -> str:

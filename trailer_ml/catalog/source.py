@@ -86,7 +86,7 @@ def list_sources(interval: Interval, settings: Settings) -> Listing:
     set_aside: dict[str, Quarantine] = {}
     films: set[str] = set()
     for name, source in sources.items():
-        if not (source.HAS_DATES or _is_latest(interval)):
+        if not (source.HAS_DATES or is_latest(interval)):
             logger.warning("%s cannot go back in time: what it has is listed when yesterday is crawled", name)
             continue
         for found in source.list_trailers(interval, settings):
@@ -103,5 +103,11 @@ def list_sources(interval: Interval, settings: Settings) -> Listing:
     )
 
 
-def _is_latest(interval: Interval) -> bool:
+def is_latest(interval: Interval) -> bool:
+    """Whether an interval ends with yesterday (UTC), so that what has no date is listed in it."""
     return interval.end >= dt.datetime.now(dt.UTC).date()
+
+
+def latest_day(interval: Interval) -> dt.date:
+    """The day of an interval on which that is listed which has no date of its own."""
+    return interval.end - dt.timedelta(days=1)
