@@ -27,10 +27,14 @@ _KIND_POINTS = {"trailer": 3, "teaser": 2, "recut": 1}
 _GOOD_LENGTH_S = (45.0, 240.0)
 _LONGEST_S = 600.0
 _DOUBTFUL = re.compile(
-    r"\b(interviews?|reviews?|reactions?|react|explained|breakdown|fan[ -]?made|concept|parody|spoof|gameplay|featurette|"
-    r"behind the scenes|making of|full movie|soundtrack|ost|song|lyrics?|clip|scene|bloopers?|q&a|press conference)\b",
+    r"\b(interviews?|reviews?|reactions?|react|explained|breakdown|fan[ -]?made|concept|parody|spoof|gameplay|"
+    r"featurette|behind the scenes|making of|full movie|soundtrack|ost|song|lyrics?|clip|scene|bloopers?|"
+    r"q&a|press conference)\b",
     re.IGNORECASE,
 )
+
+_PLAIN = {"official", "teaser", "trailer", "main", "final", "new", "international", "redband", "hd", "4k", "us", "uk"}
+"""Words that any trailer may be called by."""
 
 
 class _Judged(NamedTuple):
@@ -128,8 +132,8 @@ def _of_title(trailer: Trailer) -> _Judged:
     named = sum(word in words for word in film.split())
     if film and named == len(film.split()):
         return _Judged(2, ("its title names the film",), "")
-    is_generic = not words - {"official", "teaser", "trailer", "main", "final", "international", "hd", "4k", "us", "uk"}
-    doubt = "" if named or is_generic or any(word.isdigit() for word in words) else "its title does not name the film"
+    others = {word for word in words if not word.isdigit()} - _PLAIN
+    doubt = "its title does not name the film" if others and not named else ""
     return _Judged(0, (), doubt)
 
 
