@@ -434,6 +434,17 @@ class Takedown(Record):
     """False: it was down already."""
 
 
+class Check(Record):
+    """One thing that was looked at on this machine."""
+
+    name: str
+    is_ok: bool
+    detail: str
+    """What is there, or what is wrong."""
+    fix: str = ""
+    """What to do about it; empty where nothing is wrong."""
+
+
 class Status(Record):
     """Where every trailer stands, computed from the store: `n_listed` is always the sum of `states`."""
 

@@ -123,6 +123,8 @@ class MediaSettings(StageSettings):
     give_up_after: int = Field(default=10, ge=1)
     """A trailer that had to wait in so many tasks is given up."""
     memory_bytes: int = Field(default=2 * 2**30, gt=0)
+    min_free_bytes: int = Field(default=2 * 2**30, ge=0)
+    """So much of the disk is left free: with less, no download is begun."""
     allowed_extractors: tuple[str, ...] = ("imdb", "youtube", "generic", "html5")
     allowed_private_hosts: tuple[str, ...] = ()
     """`host:port` of servers on private addresses that may be fetched from; for tests and the demo."""

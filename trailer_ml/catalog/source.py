@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import json
 import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trailer_ml.records import Interval
-    from trailer_ml.settings import Settings
+    from trailer_ml.settings import CatalogSettings, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +78,8 @@ def list_sources(interval: Interval, settings: Settings) -> Listing:
         SourceUnavailableError: one does not answer, or not as it should.
         RateLimitedError: one asked for a longer wait than is set.
     """
-    names = settings.catalog.sources
-    sources = {name: load_source(name) for name in names}
-    for name, source in sources.items():
-        if source.NEEDS_CONSENT and name not in settings.catalog.accept_terms:
-            raise SettingsError(f"{source.TERMS} If that is so: TRAILER_CATALOG_ACCEPT_TERMS='[\"{name}\"]'")
+    check_consent(settings.catalog)
+    sources = {name: load_source(name) for name in settings.catalog.sources}
     trailers: dict[str, Trailer] = {}
     set_aside: dict[str, Quarantine] = {}
     films: set[str] = set()
@@ -101,6 +99,19 @@ def list_sources(interval: Interval, settings: Settings) -> Listing:
         set_aside=tuple(set_aside[film_id] for film_id in sorted(set_aside)),
         n_titles_seen=len(films),
     )
+
+
+def check_consent(catalog: CatalogSettings) -> None:
+    """Raise unless the terms of every source that is set are accepted, where they have to be.
+
+    Raises:
+        SettingsError: with the terms.
+    """
+    for name in catalog.sources:
+        source = load_source(name)
+        if source.NEEDS_CONSENT and name not in catalog.accept_terms:
+            accepted = json.dumps([*catalog.accept_terms, name])
+            raise SettingsError(f"{source.TERMS} If that is so: TRAILER_CATALOG_ACCEPT_TERMS='{accepted}'")
 
 
 def is_latest(interval: Interval) -> bool:
