@@ -434,6 +434,15 @@ class Takedown(Record):
     """False: it was down already."""
 
 
+class HostTurns(Record):
+    """When a host may be asked next, by any worker."""
+
+    next_at: dt.datetime | None = None
+    blocked_until: dt.datetime | None = None
+    reason: str = ""
+    """Why it is blocked, in words."""
+
+
 class Check(Record):
     """One thing that was looked at on this machine."""
 

@@ -112,6 +112,11 @@ def quarantine_key(stage: Stage, item_id: str) -> str:
     return f"quarantine/{stage}/{item_id}.json"
 
 
+def turns_key(host: str) -> str:
+    """Where it says when a host may be asked next."""
+    return f"turns/{host}.json"
+
+
 class Versioned(NamedTuple):
     """A pointer's value and the tag that a swap has to name."""
 
