@@ -1,4 +1,4 @@
-"""A catalogue of the size of MovieLens 20M's trailers, from its files into the store, against reading its files alone."""
+"""A catalogue as large as MovieLens 20M's trailers, from its files into the store, against reading its files alone."""
 
 from __future__ import annotations
 
