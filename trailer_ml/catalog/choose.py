@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 REVIEW = "review"
 """The reason under which a doubtful trailer is set aside until a person says yes."""
 
-_KIND_POINTS = {"trailer": 3, "teaser": 2, "recut": 1}
+_KIND_POINTS = {"trailer": 3, "teaser": 2, "recut": 1, "video": 1}
+"""`video` is what a source says that does not tell them apart; a whole film is too long to be downloaded."""
 _GOOD_LENGTH_S = (45.0, 240.0)
 _LONGEST_S = 600.0
 _DOUBTFUL = re.compile(
