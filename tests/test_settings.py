@@ -58,6 +58,12 @@ def test_settings_travel_to_a_child_without_secrets():
     assert "hush" not in repr(settings)
 
 
+@pytest.mark.parametrize("secret", ["[hush", "{hush", '["hush"]'])
+def test_a_secret_that_looks_like_json_is_taken_as_it_is(secret):
+    settings = load_settings({"TRAILER_STORE_SECRET_ACCESS_KEY": secret})
+    assert settings.store.secret_access_key.get_secret_value() == secret
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError):
         Settings().features.n_frames = 3  # type: ignore[misc]

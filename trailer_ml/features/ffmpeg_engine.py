@@ -19,7 +19,7 @@ import av
 import ffmpeg
 import numpy as np
 
-from trailer_ml.errors import ChildFailedError, ChildTimeoutError, LocalFaultError, MediaError
+from trailer_ml.errors import ChildFailedError, ChildKilledError, ChildTimeoutError, LocalFaultError, MediaError
 from trailer_ml.features.audio import no_spectrogram
 from trailer_ml.features.container import FORMATS, MAX_STREAMS, PROTOCOLS
 from trailer_ml.features.sampling import plan_sound_start
@@ -63,10 +63,10 @@ def look_with_ffmpeg(
             run_child(command.compile(cmd=find_ffmpeg(settings.ffmpeg_path)), timeout_s=deadline.left_s)
         except ChildTimeoutError as error:
             raise MediaError(str(error), reason="timeout", stderr_tail=error.stderr_tail) from error
-        except ChildFailedError as error:
+        except (ChildFailedError, ChildKilledError) as error:
             if os.strerror(errno.ENOSPC) in error.stderr_tail:
                 raise LocalFaultError(f"no room in {folder}: {error}") from error
-            reason = "crashed" if error.returncode < 0 else "corrupt"
+            reason = "crashed" if isinstance(error, ChildKilledError) else "corrupt"
             raise MediaError("ffmpeg cannot read it", reason=reason, stderr_tail=error.stderr_tail) from error
         read = [_read_picture(picture, source) for picture in pictures]
         grabbed = [each for each, _ in filter(None, read)]

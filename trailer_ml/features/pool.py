@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, cast
 from trailer_ml.errors import ChildTimeoutError, LocalFaultError, MediaError
 from trailer_ml.features.extract import Features
 from trailer_ml.features.worker import LOCAL_FAULT
-from trailer_ml.processes import clean_environment, kill_group, start_child
+from trailer_ml.processes import clean_environment, start_child
 from trailer_ml.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class _Worker(ExitStack):
         """Called from another thread: what this worker is at ends now, and nothing else begins."""
         self._is_killed = True
         if child := self._child:
-            kill_group(child.process.pid)
+            child.kill()
 
     def _start(self) -> Child:
         arguments = [sys.executable, "-m", "trailer_ml.features.worker", self._settings.model_dump_json()]
@@ -151,7 +151,7 @@ class _Worker(ExitStack):
         )
         self._child, self._unread = child, b""
         if self._is_killed:
-            kill_group(child.process.pid)
+            child.kill()
         try:
             self._read_line(child, _START_TIMEOUT_S)
         except EOFError:
