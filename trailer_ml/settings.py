@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PREFIX = "TRAILER_"
+EXTRACTOR_VERSION = "2"
+"""Goes up when the same file and settings give other frames or another spectrogram."""
 
 
 class StageSettings(BaseModel):
@@ -115,6 +117,8 @@ class FeatureSettings(StageSettings):
     max_pixels: int = Field(default=4096 * 2304, gt=0)
     ffmpeg_path: str | None = None
     """None: the static build that imageio-ffmpeg ships."""
+    extractor_version: str = EXTRACTOR_VERSION
+    """Nothing to choose: it is kept with what was extracted, and no other can be asked for."""
 
     @property
     def instants_s(self) -> tuple[float, ...]:
@@ -123,8 +127,13 @@ class FeatureSettings(StageSettings):
 
     @property
     def view(self) -> dict[str, Any]:
-        """What decides what is seen of a trailer, as JSON; two that were seen differently cannot be compared."""
-        fields = {"sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size"}
+        """What decides what is seen of a trailer, as JSON; two that were seen differently cannot be compared.
+
+        The engine is not in it: both are held to the same pictures.
+        """
+        fields = {
+            "sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size", "extractor_version",
+        }  # fmt: skip
         return self.model_dump(mode="json", include=fields)
 
 
