@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from trailer_ml.errors import ConflictError, MissingObjectError, SettingsError, 
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from trailer_ml.records import BatchRef, Stage
@@ -30,11 +31,18 @@ logger = logging.getLogger(__name__)
 
 CHAMPION_KEY = "models/champion.json"
 CURRENT_INDEX_KEY = "index/current.json"
+_READERS = 8
+"""Objects read at once; the way there is most of the time."""
 
 
 def catalog_key(listed_on: dt.date) -> str:
     """Where the trailers listed on a day are named, one Trailer a line."""
     return f"catalog/listed={listed_on.isoformat()}/trailers.jsonl"
+
+
+def late_key(listed_on: dt.date, found_on: dt.date) -> str:
+    """Where trailers listed on a day are named that the crawl of another day found: that day's own file was written."""
+    return f"catalog/listed={listed_on.isoformat()}/late={found_on.isoformat()}.jsonl"
 
 
 def batch_key(batch: BatchRef) -> str:
@@ -184,6 +192,11 @@ class Store:
             return self.read_json(key)
         except MissingObjectError:
             return None
+
+    def read_all_json(self, keys: Iterable[str]) -> list[Any]:
+        """Many small objects, parsed, some at a time; one that went while we were reading is left out."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            return [value for value in readers.map(self.read_json_or_none, keys) if value is not None]
 
     def read_file(self, key: str, path: Path) -> None:
         """Copy the object to `path`, which appears whole or not at all.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from trailer_ml.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trailer_ml.records import Interval, Quarantine, Trailer
     from trailer_ml.settings import CatalogSettings
 
@@ -20,14 +22,17 @@ class Listing(NamedTuple):
     trailers: tuple[Trailer, ...]
     """Each id once; of any date, for not every source can be asked for an interval."""
     set_aside: tuple[Quarantine, ...]
-    """Titles that have no trailer here, each with its reason."""
+    """Titles that have no trailer here, or could not be read, each with its reason; the few that did not come wait."""
     n_titles_seen: int
-    n_unreachable: int = 0
-    """Titles whose page did not come, few enough to do without."""
 
 
-def list_source(interval: Interval, settings: CatalogSettings) -> Listing:
+def list_source(interval: Interval, settings: CatalogSettings, waiting: Collection[str] = ()) -> Listing:
     """Ask the source that is set for the trailers of an interval.
+
+    Args:
+        interval: the listing dates.
+        settings: which source, and how politely.
+        waiting: ids of films that did not come before and are asked for again.
 
     Raises:
         SettingsError: its terms have to be accepted first.
@@ -41,5 +46,5 @@ def list_source(interval: Interval, settings: CatalogSettings) -> Listing:
     source = sources[settings.source]
     if not settings.accept_terms:
         raise SettingsError(f"{source.TERMS} If that is so, set TRAILER_CATALOG_ACCEPT_TERMS=true")
-    listing: Listing = source.list_trailers(interval, settings)
+    listing: Listing = source.list_trailers(interval, settings, waiting)
     return listing
