@@ -35,7 +35,7 @@ def make_features(number: int) -> Features:
 
     times = 5.0 + 12.0 * np.arange(10)
     frames = np.stack([picture() for _ in times])
-    return Features(frames, times, picture(), 150.0, has_audio=True, sampler="exact", extractor_version="pyav-1")
+    return Features(frames, times, picture(), 150.0, has_audio=True, sampler="exact", extractor_version="pyav-2")
 
 
 def write(path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trailer_ml.errors import ChildFailedError, ChildTimeoutError
-from trailer_ml.processes import limit_this_process, run_child, start_child
+from trailer_ml import processes
+from trailer_ml.errors import ChildFailedError, ChildKilledError, ChildTimeoutError, LocalFaultError, RetryableError
+from trailer_ml.processes import clean_environment, limit_this_process, run_child, start_child
 
 PYTHON = sys.executable
 
@@ -43,8 +44,31 @@ def test_a_failure_says_how_and_why():
     with pytest.raises(ChildFailedError, match="ended with 3: it said nothing") as caught:
         run_child([PYTHON, "-c", "raise SystemExit(3)"], timeout_s=60)
     assert caught.value.returncode == 3
-    with pytest.raises(ChildFailedError, match=r"SIGKILL .*out of memory"):
-        run_child([PYTHON, "-c", "import os; os.kill(os.getpid(), 9)"], timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(9, r"was ended by SIGKILL .*out of memory"), (15, "was ended by SIGTERM:"), (35, "was ended by signal 35:")],
+)
+def test_an_end_by_a_signal_may_not_come_again(number, message):
+    with pytest.raises(ChildKilledError, match=message) as caught:
+        run_child(["/bin/sh", "-c", f"kill -{number} $$"], timeout_s=60)
+    assert caught.value.returncode == -number
+    assert isinstance(caught.value, RetryableError)
+
+
+def test_a_program_that_is_not_there_is_one_clear_error(tmp_path):
+    with pytest.raises(LocalFaultError, match=r"^ffmpeg cannot be started: .*No such file"):
+        run_child([str(tmp_path / "ffmpeg")], timeout_s=60)
+
+
+def test_a_child_that_only_seems_to_have_ended_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(processes, "_END_S", 0.2)
+    arguments = ["/bin/sh", "-c", "exec >&-; sleep 300"]
+    with start_child(arguments, stdout=subprocess.PIPE) as child:
+        assert child.process.stdout.read() == b""
+        with pytest.raises(ChildKilledError, match=r"did not end within 0\.2 s and was killed"):
+            raise child.failure(arguments)
 
 
 def test_a_child_past_its_time_is_killed_with_its_group(tmp_path):
@@ -60,6 +84,21 @@ def test_a_child_ends_when_its_block_does():
     with start_child([PYTHON, "-c", "import time; time.sleep(300)"]) as child:
         assert is_running(child.process.pid)
     assert not is_running(child.process.pid)
+
+
+def test_what_a_child_of_ours_starts_ends_with_it(tmp_path):
+    pid_file = tmp_path / "pid"
+    code = (
+        "from trailer_ml.errors import ChildTimeoutError\n"
+        "from trailer_ml.processes import limit_this_process, run_child\nlimit_this_process()\n"
+        "try: run_child(['sleep', '300'], timeout_s=0.1)\nexcept ChildTimeoutError: pass\n"
+        f"run_child(['/bin/sh', '-c', 'echo $$ > {pid_file}; exec sleep 300'], timeout_s=300)"
+    )
+    with start_child([PYTHON, "-c", code]) as child:
+        assert wait_until(lambda: pid_file.exists() and pid_file.read_text().strip()), child.stderr_tail()
+        pid = int(pid_file.read_text())
+        assert is_running(pid)
+    assert wait_until(lambda: not is_running(pid))
 
 
 def test_a_child_dies_with_a_parent_that_was_killed(tmp_path):
@@ -94,3 +133,14 @@ def test_limits_hold():
     )
     assert run_child([PYTHON, "-c", code], timeout_s=60).stdout == b"memory\nfile\n"
     assert callable(limit_this_process)
+
+
+def test_strangers_get_what_programs_need_and_no_secret(monkeypatch):
+    kept = {"LC_TIME": "C", "HTTPS_PROXY": "http://127.0.0.1:1", "no_proxy": "localhost", "SSL_CERT_FILE": "/c.pem"}
+    dropped = ("AWS_SECRET_ACCESS_KEY", "POSTGRES_PASSWORD", "HF_TOKEN", "TF_TOKEN_app_terraform_io", "PYTHON_API_KEY")
+    for name, value in kept.items() | {(name, "hidden") for name in dropped}:
+        monkeypatch.setenv(name, value)
+    environment = clean_environment()
+    assert kept.items() <= environment.items()
+    assert environment["PATH"] == os.environ["PATH"]
+    assert "hidden" not in environment.values()

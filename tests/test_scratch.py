@@ -1,5 +1,6 @@
 """Temporary folders: gone with their block, and with the next one where a kill left them."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,3 +38,26 @@ def test_a_leftover_is_removed_and_one_in_use_is_not(tmp_path):
     process.communicate()
     with scratch_folder(PREFIX) as folder:
         assert {path.name for path in tmp_path.iterdir()} == {"somebody-else", folder.name}
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
+def test_a_folder_that_another_took_for_a_leftover_is_made_again(tmp_path, monkeypatch, moment):
+    """Another one, which sweeps as it starts, comes in between two lines of ours."""
+    taken = []
+
+    def sweep_after(call):
+        def do(*arguments, **names):
+            made = call(*arguments, **names)
+            if not taken:
+                taken.extend(tmp_path.iterdir())
+                with scratch_folder(PREFIX):
+                    assert not taken[0].exists()
+            return made
+
+        return do
+
+    module, name = (tempfile, "mkdtemp") if moment == "before it is opened" else (os, "open")
+    monkeypatch.setattr(module, name, sweep_after(getattr(module, name)))
+    with scratch_folder(PREFIX) as folder:
+        assert folder.exists()
+        assert taken != [folder]

@@ -15,7 +15,7 @@ def test_every_kind_of_value_is_read():
     settings = load_settings(
         {
             "TRAILER_STORE_ENDPOINT_URL": "http://127.0.0.1:8333",
-            "TRAILER_CATALOG_ACCEPT_TERMS": "true",
+            "TRAILER_CATALOG_ACCEPT_TERMS": '["tmdb"]',
             "TRAILER_FEATURES_INTERVAL_S": "2.5",
             "TRAILER_FEATURES_FFMPEG_PATH": "null",
             "TRAILER_MEDIA_ALLOWED_EXTRACTORS": '["generic"]',
@@ -24,7 +24,7 @@ def test_every_kind_of_value_is_read():
         }
     )
     assert settings.store.endpoint_url == "http://127.0.0.1:8333"
-    assert settings.catalog.accept_terms is True
+    assert settings.catalog.accept_terms == ("tmdb",)
     assert settings.features.interval_s == 2.5
     assert settings.features.ffmpeg_path is None
     assert settings.media.allowed_extractors == ("generic",)
@@ -56,6 +56,12 @@ def test_settings_travel_to_a_child_without_secrets():
     assert "hush" not in str(variables) and "me" not in variables.values()
     assert load_settings(variables).store.endpoint_url == "http://127.0.0.1:1"
     assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("secret", ["[hush", "{hush", '["hush"]'])
+def test_a_secret_that_looks_like_json_is_taken_as_it_is(secret):
+    settings = load_settings({"TRAILER_STORE_SECRET_ACCESS_KEY": secret})
+    assert settings.store.secret_access_key.get_secret_value() == secret
 
 
 def test_settings_cannot_be_changed():

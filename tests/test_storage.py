@@ -3,6 +3,7 @@
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_a_store_travels_as_its_settings(store):
     assert pickle.loads(pickle.dumps(store)).read_bytes("k") == b"v"
 
 
-def test_no_server_no_bucket_wrong_secret(store_settings):
+def test_no_server_no_bucket_wrong_secret(store_settings, tmp_path):
     nowhere = Store(StoreSettings(endpoint_url="http://127.0.0.1:9", access_key_id="a", secret_access_key="b"))
     with pytest.raises(StoreUnavailableError, match=r"no object store answers at http://127\.0\.0\.1:9"):
         nowhere.read_bytes("k")
@@ -102,6 +103,53 @@ def test_no_server_no_bucket_wrong_secret(store_settings):
     wrong = Settings.model_validate({"store": {**store_settings.model_dump(), "secret_access_key": "wrong"}})
     with pytest.raises(SettingsError, match="refuses these credentials"):
         Store(wrong.store).read_bytes("k")
+    (tmp_path / "f").write_bytes(b"1")
+    with pytest.raises(SettingsError, match="refuses these credentials"):
+        Store(wrong.store).put_file("f", tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"endpoint_url": "localhost:8333"}, r"localhost:8333: set TRAILER_STORE_ENDPOINT_URL to .* http://127"),
+        ({"endpoint_url": "http://127.0.0.1:99999"}, r"http://127\.0\.0\.1:99999.*: set TRAILER_STORE_ENDPOINT_URL to"),
+        ({"region": "us east"}, "'us east'.*TRAILER_STORE_REGION to a name such as us-east-1"),
+        ({"bucket": "Bad Name"}, "no bucket can be called 'Bad Name': set TRAILER_STORE_BUCKET to"),
+        ({"secret_access_key": None}, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_clear_error(store_settings, changes, message):
+    wrong = Store(store_settings.model_copy(update=changes))
+    for ask in (lambda: wrong.read_bytes("k"), lambda: list(wrong.list_keys(""))):
+        with pytest.raises(SettingsError, match=message):
+            ask()
+
+
+def test_a_store_that_is_busy_with_the_key_has_not_said_that_it_is_there():
+    """AWS answers 409 when it is at the same key for somebody else; no server that runs here ever does."""
+
+    class Busy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
+            self.send_response(409)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args):  # noqa: ARG002
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        busy = Store(StoreSettings(endpoint_url=url, access_key_id="a", secret_access_key="b"))
+        with pytest.raises(StoreUnavailableError, match="answered ConditionalRequestConflict"):
+            busy.create_json("k", {})
+        server.shutdown()
 
 
 def test_json_bytes_depend_on_the_value_only():

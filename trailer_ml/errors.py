@@ -7,7 +7,8 @@
     │   ├── SourceUnavailableError  a source does not answer, or too many of its pages fail
     │   ├── LocalFaultError         this machine is in the way: a full disk, a folder that cannot be written
     │   ├── ConflictError           somebody else swapped the pointer first
-    │   └── ChildTimeoutError       a child process ran past its time and was killed with its group
+    │   ├── ChildTimeoutError       a child process ran past its time and was killed
+    │   └── ChildKilledError        a signal ended a child process: by hand, or for want of memory
     └── PermanentError              trying again gives the same answer; Airflow does not retry
         ├── SettingsError           a setting is unknown or wrong
         ├── MissingObjectError      the store has no such object
@@ -79,7 +80,21 @@ class ConflictError(RetryableError):
 
 
 class ChildTimeoutError(RetryableError, TimeoutError):
-    """A child process ran past its time and was killed with its whole group."""
+    """A child process ran past its time and was killed."""
+
+
+class ChildKilledError(RetryableError):
+    """A signal ended a child process: somebody killed it, the machine ran out of memory, or it crashed.
+
+    Args:
+        message: which child, and which signal.
+        returncode: as of subprocess: the signal, negative.
+        stderr_tail: its last words.
+    """
+
+    def __init__(self, message: str, *, returncode: int, stderr_tail: str = "") -> None:
+        super().__init__(message, stderr_tail=stderr_tail)
+        self.returncode = returncode
 
 
 class PermanentError(TrailerError):
@@ -150,7 +165,7 @@ class ChildFailedError(PermanentError):
 
     Args:
         message: which child, and how it ended.
-        returncode: as of subprocess: negative is the signal that ended it.
+        returncode: what it ended with.
         stderr_tail: its last words.
     """
 

@@ -102,10 +102,12 @@ class CatalogSummary(Record):
     listed_on: dt.date
     key: str
     n_listed: int
-    """Trailers in the catalog file of this interval."""
+    """Trailers in the catalog of the interval's days."""
+    n_late: int = 0
+    """Trailers of days that were written before, which nobody had found then."""
     n_titles_seen: int
     set_aside: dict[str, int] = {}
-    """Titles that are not in the catalog, by reason."""
+    """Titles that have no trailer here or could not be read, by reason."""
     is_new: bool
     """False: the file was there already and nothing was crawled."""
 
@@ -161,10 +163,10 @@ class Quarantine(Record):
     """Why something is not in, whether it will be tried again, and when."""
 
     id: TrailerId
-    """A trailer id; in stage `catalog` the id of a title that has no trailer here."""
+    """A trailer id; in stage `catalog` the id of a title that has no trailer here, or did not come."""
     stage: Stage
     reason: str
-    """Short code: gone, rate_limited, corrupt, no_video, no_trailer, not_a_movie, ..."""
+    """Short code: gone, rate_limited, corrupt, no_video, no_trailer, not_a_movie, unreachable, ..."""
     detail: str = ""
     is_permanent: bool
     attempts: int = 1
@@ -462,7 +464,7 @@ class Status(Record):
     reasons: dict[str, int] = {}
     """Why trailers are rejected or waiting."""
     titles_set_aside: dict[str, int] = {}
-    """Titles that never became a trailer, by reason."""
+    """Titles that have no trailer here or did not come, by reason."""
     champion: Version | None = None
     index_version: Version | None = None
     index_recall_at_10: float | None = None

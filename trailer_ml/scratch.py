@@ -43,11 +43,15 @@ def scratch_folder(prefix: str, root: Path | None = None) -> Iterator[Path]:
 def _make(prefix: str, root: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
-        lock = os.open(folder, os.O_RDONLY)
+        # until it is locked, somebody may take it for a leftover: before it is opened, or before it is locked
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return folder, lock
-        os.close(lock)  # somebody took it for a leftover between the two lines above
+        os.close(lock)
 
 
 def _remove_if_unowned(folder: Path) -> None:

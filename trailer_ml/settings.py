@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -21,8 +21,12 @@ from trailer_ml.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic.fields import FieldInfo
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PREFIX = "TRAILER_"
+EXTRACTOR_VERSION = "2"
+"""Goes up when the same file and settings give other frames or another spectrogram."""
 
 
 class StageSettings(BaseModel):
@@ -154,6 +158,8 @@ class FeatureSettings(StageSettings):
     max_pixels: int = Field(default=4096 * 2304, gt=0)
     ffmpeg_path: str | None = None
     """None: the static build that imageio-ffmpeg ships."""
+    extractor_version: str = EXTRACTOR_VERSION
+    """Nothing to choose: it is kept with what was extracted, and no other can be asked for."""
 
     @property
     def instants_s(self) -> tuple[float, ...]:
@@ -162,8 +168,13 @@ class FeatureSettings(StageSettings):
 
     @property
     def view(self) -> dict[str, Any]:
-        """What decides what is seen of a trailer, as JSON; two that were seen differently cannot be compared."""
-        fields = {"sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size"}
+        """What decides what is seen of a trailer, as JSON; two that were seen differently cannot be compared.
+
+        The engine is not in it: both are held to the same pictures.
+        """
+        fields = {
+            "sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size", "extractor_version",
+        }  # fmt: skip
         return self.model_dump(mode="json", include=fields)
 
 
@@ -297,13 +308,15 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         stage, _, field = name.removeprefix(PREFIX).lower().partition("_")
         if stage not in Settings.model_fields or field not in _fields_of(stage):
             raise SettingsError(f"{name} is not a setting of Trailer ML{_suggest(stage, field)}")
-        found.setdefault(stage, {})[field] = _value(name, text)
+        found.setdefault(stage, {})[field] = _value(name, text, is_secret=_is_secret(stage, field))
     try:
         return Settings.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        where = PREFIX + "_".join(str(part) for part in first["loc"][:2]).upper()
-        raise SettingsError(f"{where}: {first['msg']}, got {str(first['input'])[:80]!r}") from None
+        where = [str(part) for part in first["loc"][:2]]
+        is_shown = len(where) > 1 and not _is_secret(*where)  # what is wrong with a whole stage has its secrets in it
+        got = f", got {str(first['input'])[:80]!r}" if is_shown else ""
+        raise SettingsError(f"{PREFIX}{'_'.join(where).upper()}: {first['msg']}{got}") from None
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
@@ -311,20 +324,28 @@ def as_environment(settings: Settings) -> dict[str, str]:
     variables = {}
     for stage, fields in settings.model_dump(mode="json", exclude_defaults=True).items():
         for field, value in fields.items():
-            if isinstance(getattr(getattr(settings, stage), field), SecretStr):
+            if _is_secret(stage, field):
                 continue
             text = value if isinstance(value, str) else json.dumps(value)
             variables[f"{PREFIX}{stage}_{field}".upper()] = text
     return variables
 
 
-def _fields_of(stage: str) -> frozenset[str]:
-    return frozenset(type(getattr(Settings(), stage)).model_fields)
+def _fields_of(stage: str) -> Mapping[str, FieldInfo]:
+    fields: Mapping[str, FieldInfo] = type(getattr(Settings(), stage)).model_fields
+    return fields
 
 
-def _value(name: str, text: str) -> object:
-    """JSON tables and lists are parsed; the rest is left to pydantic, which turns "8" into 8 where a number is due."""
-    if text[:1] in {"[", "{"}:
+def _is_secret(stage: str, field: str) -> bool:
+    return SecretStr in get_args(_fields_of(stage)[field].annotation)
+
+
+def _value(name: str, text: str, *, is_secret: bool) -> object:
+    """JSON tables and lists are parsed; the rest is left to pydantic, which turns "8" into 8 where a number is due.
+
+    A secret that begins like JSON is none.
+    """
+    if text[:1] in {"[", "{"} and not is_secret:
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:

@@ -12,15 +12,16 @@ import hashlib
 import json
 import logging
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trailer_ml.errors import ConflictError, MissingObjectError, SettingsError, StoreUnavailableError
+from trailer_ml.errors import ConflictError, MissingObjectError, SettingsError, StoreUnavailableError, TrailerError
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from trailer_ml.records import BatchRef, Stage
@@ -30,11 +31,18 @@ logger = logging.getLogger(__name__)
 
 CHAMPION_KEY = "models/champion.json"
 CURRENT_INDEX_KEY = "index/current.json"
+_READERS = 8
+"""Objects read at once; the way there is most of the time."""
 
 
 def catalog_key(listed_on: dt.date) -> str:
     """Where the trailers listed on a day are named, one Trailer a line."""
     return f"catalog/listed={listed_on.isoformat()}/trailers.jsonl"
+
+
+def late_key(listed_on: dt.date, found_on: dt.date) -> str:
+    """Where trailers listed on a day are named that the crawl of another day found: that day's own file was written."""
+    return f"catalog/listed={listed_on.isoformat()}/late={found_on.isoformat()}.jsonl"
 
 
 def accepted_key(trailer_id: str) -> str:
@@ -155,14 +163,17 @@ class Store:
             s3={"addressing_style": "path"} if self.settings.endpoint_url else {},
         )
         key, secret = self.settings.access_key_id, self.settings.secret_access_key
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=self.settings.endpoint_url,
-            region_name=self.settings.region,
-            aws_access_key_id=key.get_secret_value() if key else None,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            config=config,
-        )
+        try:
+            return boto3.session.Session().client(
+                "s3",
+                endpoint_url=self.settings.endpoint_url,
+                region_name=self.settings.region,
+                aws_access_key_id=key.get_secret_value() if key else None,
+                aws_secret_access_key=secret.get_secret_value() if secret else None,
+                config=config,
+            )
+        except ValueError as error:
+            raise self._wrong_address(error) from error
 
     def _where(self, key: str) -> dict[str, Any]:
         return {"Bucket": self.settings.bucket, "Key": self.settings.prefix + key}
@@ -191,6 +202,11 @@ class Store:
             return self.read_json(key)
         except MissingObjectError:
             return None
+
+    def read_all_json(self, keys: Iterable[str]) -> list[Any]:
+        """Many small objects, parsed, some at a time; one that went while we were reading is left out."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            return [value for value in readers.map(self.read_json_or_none, keys) if value is not None]
 
     def read_file(self, key: str, path: Path) -> None:
         """Copy the object to `path`, which appears whole or not at all.
@@ -235,10 +251,10 @@ class Store:
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, in order."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.settings.bucket, Prefix=self.settings.prefix + prefix
-        )
         with self._errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.settings.bucket, Prefix=self.settings.prefix + prefix
+            )
             for page in pages:
                 for item in page.get("Contents", []):
                     yield item["Key"].removeprefix(self.settings.prefix)
@@ -276,8 +292,8 @@ class Store:
 
     def put_file(self, key: str, path: Path) -> None:
         """Upload a file, in parts when it is large; it appears whole or not at all."""
-        with self._errors(key):
-            self._client.upload_file(Filename=str(path), **self._where(key))
+        with path.open("rb") as file, self._errors(key):  # upload_file hides what the server answered
+            self._client.upload_fileobj(file, **self._where(key))
 
     def swap_file(self, key: str, path: Path, seen: str | None) -> None:
         """Upload a file of at most 5 GB, provided that the object is still the one whose tag was `seen` (None: none).
@@ -321,31 +337,52 @@ class Store:
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore.exceptions import BotoCoreError, ClientError
 
-        where = f"s3://{self.settings.bucket}/{self.settings.prefix}{key}"
         try:
             yield
-        except NoCredentialsError as error:
-            raise SettingsError(
-                "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            ) from error
         except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            if code == "NoSuchBucket":
-                raise SettingsError(f"there is no bucket {self.settings.bucket!r} (TRAILER_STORE_BUCKET)") from error
-            if code in {"NoSuchKey", "404", "NotFound"}:
-                raise MissingObjectError(f"there is no object {where}") from error
-            if code in {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}:
-                raise ConflictError(f"{where} was changed by somebody else") from error
-            if code in {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
-                raise SettingsError(f"the object store refuses these credentials ({code}) for {where}") from error
-            raise StoreUnavailableError(f"the object store answered {code} for {where}") from error
+            raise self._explain_answer(str(error.response.get("Error", {}).get("Code", "")), key) from error
         except (BotoCoreError, Boto3Error) as error:
-            at = self.settings.endpoint_url or "AWS S3"
-            raise StoreUnavailableError(
-                f"no object store answers at {at} (TRAILER_STORE_ENDPOINT_URL): {error}"
-            ) from error
+            raise self._explain_silence(error) from error
+
+    def _explain_answer(self, code: str, key: str) -> TrailerError:
+        where = f"s3://{self.settings.bucket}/{self.settings.prefix}{key}"
+        if code == "NoSuchBucket":
+            return SettingsError(f"there is no bucket {self.settings.bucket!r} (TRAILER_STORE_BUCKET)")
+        if code == "InvalidBucketName":
+            return self._wrong_bucket()
+        if code in {"NoSuchKey", "404", "NotFound"}:
+            return MissingObjectError(f"there is no object {where}")
+        if code in {"PreconditionFailed", "412"}:
+            return ConflictError(f"{where} was changed by somebody else")
+        if code in {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
+            return SettingsError(f"the object store refuses these credentials ({code}) for {where}")
+        return StoreUnavailableError(f"the object store answered {code} for {where}")
+
+    def _explain_silence(self, error: Exception) -> TrailerError:
+        from botocore import exceptions
+
+        if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+            return SettingsError("no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if isinstance(error, exceptions.EndpointProviderError):
+            return self._wrong_address(error)
+        if isinstance(error, exceptions.ParamValidationError) and "bucket name" in str(error):
+            return self._wrong_bucket()
+        at = self.settings.endpoint_url or "AWS S3"
+        return StoreUnavailableError(f"no object store answers at {at} (TRAILER_STORE_ENDPOINT_URL): {error}")
+
+    def _wrong_address(self, error: Exception) -> SettingsError:
+        return SettingsError(
+            f"{error}: set TRAILER_STORE_ENDPOINT_URL to a whole address, such as http://127.0.0.1:8333, "
+            "and TRAILER_STORE_REGION to a name such as us-east-1"
+        )
+
+    def _wrong_bucket(self) -> SettingsError:
+        return SettingsError(
+            f"no bucket can be called {self.settings.bucket!r}: set TRAILER_STORE_BUCKET to 3 to 63 small letters, "
+            "digits, dots and hyphens"
+        )
 
 
 def encode_json(value: object) -> bytes:

@@ -7,7 +7,15 @@ from trailer_ml.catalog.batches import plan_batches
 from trailer_ml.catalog.listing import list_batches, read_batch, read_batch_ids, read_trailers
 from trailer_ml.records import BatchRef, Interval, Quarantine, ShardManifest, Trailer
 from trailer_ml.settings import CatalogSettings
-from trailer_ml.storage import batch_key, catalog_key, quarantine_key, receipt_key, shard_key, shard_manifest_key
+from trailer_ml.storage import (
+    batch_key,
+    catalog_key,
+    late_key,
+    quarantine_key,
+    receipt_key,
+    shard_key,
+    shard_manifest_key,
+)
 
 DAY = dt.date(2026, 11, 20)
 NEXT = dt.date(2026, 11, 21)
@@ -21,7 +29,7 @@ def small(settings):
     return settings.model_copy(update={"catalog": CatalogSettings(batch_size=3)})
 
 
-def list_day(store, day, *ids):
+def list_day(store, day, *ids, key=None):
     lines = [
         json.dumps(
             Trailer(
@@ -30,7 +38,7 @@ def list_day(store, day, *ids):
         )
         for i in ids
     ]
-    store.create_bytes(catalog_key(day), "\n".join(lines).encode())
+    store.create_bytes(key or catalog_key(day), "\n".join(lines).encode())
 
 
 def shard(store, batch, *ids):
@@ -89,6 +97,25 @@ def test_what_is_due_again_gets_a_new_batch_of_its_own_day(small, store, stage):
     assert (
         plan_batches(Interval.of_day(NEXT), small, store) == []
     )  # the quarantine of b was not deleted, its shard counts
+
+
+def test_what_was_found_late_gets_a_batch_of_its_own_day(small, store):
+    list_day(store, DAY, "b", "d")
+    (done,) = plan_batches(Interval.of_day(DAY), small, store)
+    shard(store, done, "b", "d")
+    list_day(store, NEXT, "z")
+    for found_on, ids in ((NEXT, "ac"), (dt.date(2026, 11, 22), "ce")):  # two crawls at the same time
+        list_day(store, DAY, *ids, key=late_key(DAY, found_on))
+    assert [trailer.trailer_id for trailer in read_trailers(store, DAY)] == list("abcde")
+    planned = plan_batches(Interval.of_day(NEXT), small, store)
+    assert ids_of(store, planned) == [("a", "c"), ("z",)]
+    assert [batch.path for batch in planned] == ["listed=2026-11-20/0001", "listed=2026-11-21/0000"]
+    also = plan_batches(Interval.of_day(dt.date(2026, 11, 22)), small, store)
+    assert ids_of(store, also) == [("a", "c"), ("e",)]
+    assert [trailer.trailer_id for trailer in read_batch(store, also[1])] == ["e"]
+    for batch in also:
+        shard(store, batch, *read_batch_ids(store, batch))
+    assert plan_batches(Interval(start=DAY, end=dt.date(2026, 11, 23)), small, store) == planned[1:]
 
 
 def test_a_batch_that_is_still_to_be_done_is_not_left_by_its_trailers(small, store):

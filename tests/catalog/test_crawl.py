@@ -1,16 +1,17 @@
+import contextlib
 import datetime as dt
-import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from trailer_ml.catalog.batches import plan_batches
-from trailer_ml.catalog.crawl import crawl_catalog
+from trailer_ml.catalog.crawl import _keep_set_aside, _read_set_aside, crawl_catalog
 from trailer_ml.catalog.listing import read_batch_ids, read_trailers
 from trailer_ml.errors import (
     ChildTimeoutError,
@@ -19,12 +20,14 @@ from trailer_ml.errors import (
     SourceBlockedError,
     SourceUnavailableError,
 )
-from trailer_ml.records import Interval
+from trailer_ml.records import Interval, Quarantine
 from trailer_ml.settings import as_environment
 from trailer_ml.storage import Store
 
 DAY = dt.date(2026, 11, 20)
 ONE_DAY = Interval.of_day(DAY)
+NEXT_DAY = Interval.of_day(dt.date(2026, 11, 21))
+CHART = "/chart/moviemeter/"
 CHALLENGE = {"status": 202, "headers": {"x-amzn-waf-action": "challenge"}}
 
 
@@ -260,13 +263,32 @@ def test_retry_after_is_waited_for(site, crawl_settings, store):
     assert site.seen["/title/tt0000002/"] == 2
 
 
-def test_a_longer_retry_after_ends_the_crawl(site, crawl_settings, store):
-    fill(site)
-    site.pages["/title/tt0000001/"] = [(429, {"Retry-After": "3600"}, "slow down")]
+@pytest.mark.parametrize(("page", "n_more"), [("title", 2), ("chart", 1), ("robots", 0)])
+def test_a_longer_retry_after_ends_the_crawl_at_once(site, crawl_settings, store, page, n_more):
+    ids = fill(site)
+    paths = {"title": [f"/title/{i}/" for i in ids], "chart": [site.chart], "robots": ["/robots.txt"]}
+    for path in paths[page]:
+        site.pages[path] = [(429, {"Retry-After": "3600"}, "slow down")]
     with pytest.raises(RateLimitedError, match="3600 s") as caught:
         crawl_catalog(ONE_DAY, crawl_settings, store)
     assert caught.value.retry_after_s == 3600
+    assert site.seen.total() == 1 + n_more
     assert all_objects(store) == {}
+
+
+@pytest.mark.parametrize("status", [503, 429, 0])
+def test_without_a_robots_txt_that_should_be_there_nothing_is_read(site, crawl_settings, store, status):
+    fill(site)
+    site.pages["/robots.txt"] = [(status, {}, "")]
+    with pytest.raises(SourceUnavailableError, match=r"robots\.txt of .* does not come"):
+        crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert set(site.seen) == {"/robots.txt"}
+
+
+def test_a_site_that_has_no_robots_txt_may_be_read(site, crawl_settings, store):
+    fill(site)
+    site.pages.pop("/robots.txt")
+    assert crawl_catalog(ONE_DAY, crawl_settings, store).n_listed == 4
 
 
 def test_a_site_that_fails_writes_nothing(site, crawl_settings, store):
@@ -329,12 +351,85 @@ def test_a_chart_of_nothing_is_an_error(site, crawl_settings, store):
         crawl_catalog(ONE_DAY, crawl_settings, store)
 
 
-def test_a_redirect_to_another_site_is_not_followed(site, crawl_settings, store):
-    fill(site, 2)
-    elsewhere = site.url.replace("127.0.0.1", "localhost")
-    site.pages["/title/tt0000001/"] = [(302, {"Location": f"{elsewhere}/title/tt0000009/"}, "")]
-    crawl_catalog(ONE_DAY, crawl_settings, store)
-    assert site.seen["/title/tt0000009/"] == 0
+def redirect(site, title_id, *, to):
+    site.pages[f"/title/{title_id}/"] = [(302, {"Location": to.replace("127.0.0.1", "localhost")}, "")]
+
+
+def test_titles_that_are_redirected_away_are_missed(site, crawl_settings, store):
+    ids = fill(site, 40)
+    for title_id in ids[20:]:
+        redirect(site, title_id, to=f"{site.url}/title/tt0000099/")
+    with pytest.raises(SourceUnavailableError, match=r"20 of 40 titles .*20 did not come"):
+        crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert site.seen["/title/tt0000099/"] == 0
+    assert all_objects(store) == {}
+
+
+def test_a_title_that_did_not_come_is_listed_when_it_does(site, crawl_settings, store):
+    ids = fill(site, 40)
+    page = site.pages[f"/title/{ids[0]}/"]
+    redirect(site, ids[0], to=f"{site.url}/title/tt0000099/")
+    redirect(site, ids[1], to=f"/title/{ids[2]}/")  # read before or after; it is another title's page
+    summary = crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert (summary.n_listed, summary.n_titles_seen, summary.set_aside) == (38, 40, {"unreachable": 2})
+    before = all_objects(store)
+    key = f"quarantine/catalog/imdb-{ids[0]}.json"
+    entry = Quarantine.model_validate(store.read_json(key))
+    assert (entry.is_permanent, entry.attempts, entry.detail[:10]) == (False, 1, "a redirect")
+    store.put_json(key, entry.model_copy(update={"retry_at": entry.retry_at - dt.timedelta(days=1)}).to_json())
+
+    site.pages[f"/title/{ids[0]}/"] = page
+    site.pages.pop(site.chart)
+    site.put_chart(*ids[1:])  # it is not on the chart any longer
+    summary = crawl_catalog(NEXT_DAY, crawl_settings, store)
+    assert (summary.n_listed, summary.n_late, summary.set_aside) == (0, 1, {"unreachable": 1})
+    assert {trailer.film_id for trailer in read_trailers(store, DAY)} == {f"imdb-{i}" for i in ids if i != ids[1]}
+    late = "catalog/listed=2026-11-20/late=2026-11-21.jsonl"
+    after = all_objects(store)
+    assert after.keys() - before.keys() == {late, "catalog/listed=2026-11-21/trailers.jsonl"}
+    assert before.keys() - after.keys() == {key}
+    assert all(after[each] == before[each] for each in before if each != key)  # the other waits, its time has not come
+    assert b"imdb-vi1" in after[late]
+    assert not crawl_catalog(NEXT_DAY, crawl_settings, store).is_new
+    assert all_objects(store) == after
+
+
+def test_a_title_that_never_comes_is_given_up(store):
+    past = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    entry = Quarantine(id="imdb-tt1", stage="catalog", reason="unreachable", is_permanent=False, retry_at=past)
+    key, attempts = "quarantine/catalog/imdb-tt1.json", []
+    for _ in range(12):
+        _keep_set_aside([entry], _read_set_aside(store), store)
+        kept = Quarantine.model_validate(store.read_json(key))
+        attempts.append((kept.attempts, kept.is_permanent))
+    assert attempts == [*((n, False) for n in range(1, 10)), (10, True), (10, True), (10, True)]
+    gone = Quarantine(id="imdb-tt1", stage="catalog", reason="gone", is_permanent=True)
+    _keep_set_aside([gone], _read_set_aside(store), store)
+    assert store.read_json(key) == gone.to_json()
+
+
+@pytest.mark.parametrize("to", ["http://localhost:9/chart/", CHART])
+def test_a_chart_page_that_is_redirected_away_is_missed(site, crawl_settings, store, to):
+    site.put_chart("tt1", next_page=2)
+    site.put_title("tt1", "One", [site.video(1, title_id="tt1")])
+    site.put(f"{site.chart}?page=2", "", status=302, headers={"Location": to})
+    with pytest.raises(SourceUnavailableError, match="to its end"):
+        crawl_catalog(ONE_DAY, crawl_settings, store)
+
+
+def test_a_chart_page_that_comes_after_itself_is_the_last(site, crawl_settings, store):
+    site.put_chart("tt1", next_page=2)
+    site.put_chart("tt1", next_page=2, number=2)
+    site.put_title("tt1", "One", [site.video(1, title_id="tt1")])
+    assert crawl_catalog(ONE_DAY, crawl_settings, store).n_listed == 1
+
+
+def test_an_answer_that_is_no_page_costs_no_other_title(site, crawl_settings, store):
+    ids = fill(site, 40)
+    site.pages[f"/title/{ids[0]}/"] = [(200, {"Content-Type": "application/json"}, '{"a": 1}')]
+    site.pages[f"/title/{ids[1]}/"] = [(200, {"Content-Type": "application/octet-stream"}, "\x00\x01")]
+    summary = crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert (summary.n_listed, summary.set_aside) == (38, {"unreadable": 2})
 
 
 def test_a_crawl_that_hangs_is_killed(site, crawl_settings, store):
@@ -345,9 +440,13 @@ def test_a_crawl_that_hangs_is_killed(site, crawl_settings, store):
         crawl_catalog(ONE_DAY, crawl_settings.model_copy(update={"catalog": catalog}), store)
 
 
-def test_kill_9_in_the_middle_leaves_nothing_and_the_next_try_finishes(site, crawl_settings, store, tmp_path):
-    fill(site)
-    site.pages["/title/tt0000004/"].insert(0, (429, {"Retry-After": "100"}, ""))
+@pytest.mark.parametrize("victim", ["the crawl", "its child"])
+def test_kill_9_in_the_middle_leaves_nothing_and_the_next_try_has_each_title_once(
+    site, crawl_settings, store, tmp_path, victim
+):
+    ids = fill(site, 300)
+    middle = f"/title/{ids[150]}/"
+    site.pages[middle].insert(0, (429, {"Retry-After": "100"}, ""))
     code = (
         "import datetime as dt\nfrom trailer_ml.catalog.crawl import crawl_catalog\n"
         "from trailer_ml.records import Interval\nfrom trailer_ml.settings import load_settings\n"
@@ -359,33 +458,52 @@ def test_kill_9_in_the_middle_leaves_nothing_and_the_next_try_finishes(site, cra
         "AWS_SECRET_ACCESS_KEY": crawl_settings.store.secret_access_key.get_secret_value(),
     }
     environment = {**os.environ, **as_environment(crawl_settings), **keys, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not site.seen["/title/tt0000004/"]:
+    while not site.seen[middle]:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    (job_path,) = tmp_path.glob("trailer-ml-crawl-*/job.json")
+    (child,) = find_processes(job_path)
+    os.kill(process.pid if victim == "the crawl" else child, signal.SIGKILL)
+    _, said = process.communicate()
+    assert victim == "the crawl" or b"ChildKilledError" in said  # which Airflow tries again
     assert all_objects(store) == {}
-    job_paths = list(tmp_path.glob("trailer-ml-crawl-*/job.json"))
-    assert job_paths
-    while any(str(path).encode() in command for path in job_paths for command in running_commands()):
+    while find_processes(job_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert crawl_catalog(ONE_DAY, crawl_settings, store).n_listed == 4
+    assert 1 < sum(site.seen[f"/title/{title_id}/"] for title_id in ids) < 300
+    assert crawl_catalog(ONE_DAY, crawl_settings, store).n_listed == 300
+    assert sorted(trailer.film_id for trailer in read_trailers(store)) == [f"imdb-{title_id}" for title_id in ids]
 
 
-def running_commands():
+def find_processes(mentioned):
+    """Ids of the processes that have something among their arguments."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes()
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            if str(mentioned).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
-def test_the_job_carries_no_secret(site, crawl_settings, store, monkeypatch):
-    from trailer_ml.processes import clean_environment
+def test_the_process_that_reads_the_site_has_no_secret(site, crawl_settings, store, monkeypatch, tmp_path):
+    fill(site)
+    for name in ("AWS_SECRET_ACCESS_KEY", "POSTGRES_PASSWORD", "HF_TOKEN", "TRAILER_STORE_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "hidden")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    answer, seen = site.answer, []
 
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    assert "hidden" not in json.dumps(clean_environment())
+    def look_and_answer(path):
+        for process in find_processes(tmp_path):
+            seen.append(Path(f"/proc/{process}/environ").read_bytes())
+            seen.append(Path(f"/proc/{process}/cmdline").read_bytes())
+            seen.extend(file.read_bytes() for file in tmp_path.glob("*/job.json"))
+        return answer(path)
+
+    site.answer = look_and_answer
+    crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert any(b"PATH=" in each for each in seen)
+    secret = crawl_settings.store.secret_access_key.get_secret_value().encode()
+    assert not any(b"hidden" in each or secret in each for each in seen)

@@ -123,6 +123,29 @@ def test_a_trailer_that_ends_early_gets_fewer_frames(engine: str, make_video: Ma
 
 
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tagged.mkv", ()),
+        ("late.mkv", ("-output_ts_offset", "7.3")),
+        ("untagged.mkv", ("-live", "1")),
+        ("untagged.flv", ()),
+        ("whole.mp4", ()),
+    ],
+)
+def test_sound_may_outlast_the_picture(
+    name: str, options: tuple[str, ...], engine: str, make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    picture = make_video(seconds=9, sound=False)
+    sound = ("-f", "lavfi", "-i", "sine=d=27", "-c:a", "aac", "-ar", "44100")
+    ffmpeg("-i", picture, *sound, "-c:v", "copy", *options, tmp_path / name)
+    features = extract_features(tmp_path / name, DEMO.model_copy(update={"engine": engine}))
+
+    assert features.duration_s == pytest.approx(9, abs=0.05)
+    np.testing.assert_allclose(features.frame_times_s, [1.0, 3.4, 5.8, 8.2], atol=0.05)
+
+
+@pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
 def test_four_seconds_are_enough(engine: str, make_video: Make) -> None:
     """Over before the first instant of 5 s: what there is counts, and so does its sound."""
     features = extract_features(make_video(seconds=4), FeatureSettings(engine=engine))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trailer_ml.errors import LocalFaultError, MediaError
+from trailer_ml.errors import LocalFaultError, MediaError, SettingsError
 from trailer_ml.features.extract import Features, extract_features
 from trailer_ml.features.pool import extract_many
 from trailer_ml.settings import FeatureSettings
@@ -101,6 +101,81 @@ def test_what_ffmpeg_lacks_is_no_fault_of_the_trailer(has_ffmpeg: bool, make_vid
     settings = DEMO.model_copy(update={"engine": "ffmpeg", "ffmpeg_path": str(program)})
     with pytest.raises(LocalFaultError, match="no room" if has_ffmpeg else "no ffmpeg"):
         list(extract_many([make_video(seconds=4)], settings, 1))
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_the_trailer(
+    make_video: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the machine is out of memory: it is killed before it says that it is ready."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -KILL $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(LocalFaultError, match="could not start: the extracting process was ended by SIGKILL"):
+        list(extract_many([make_video(seconds=4)], DEMO, 1))
+
+
+def test_an_ffmpeg_that_cannot_be_started_is_no_fault_of_the_trailer(make_video: Make, tmp_path: Path) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    settings = DEMO.model_copy(update={"engine": "ffmpeg", "ffmpeg_path": str(program)})
+    with pytest.raises(LocalFaultError, match=r"ffmpeg cannot be started: .*Exec format error"):
+        list(extract_many([make_video(seconds=4)], settings, 1))
+
+
+EXTRACTING = """
+import sys
+from pathlib import Path
+from trailer_ml.features.pool import extract_many
+from trailer_ml.settings import FeatureSettings
+
+list(extract_many([Path(sys.argv[1])], FeatureSettings.model_validate_json(sys.argv[2])))
+"""
+
+
+def test_a_killed_task_leaves_neither_ffmpeg_nor_its_folder(make_video: Make, tmp_path: Path) -> None:
+    film, program, temporary = make_video(seconds=4), tmp_path / "ffmpeg", tmp_path / "temporary"
+    temporary.mkdir()
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/aside && mv {tmp_path}/aside {tmp_path}/pid\nexec sleep 60\n")
+    program.chmod(0o755)
+    settings = DEMO.model_copy(update={"engine": "ffmpeg", "ffmpeg_path": str(program)})
+    command = [sys.executable, "-c", EXTRACTING, film]
+    env = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen([*command, settings.model_dump_json()], env=env) as task:
+        wait_until((tmp_path / "pid").exists)
+        pid = int((tmp_path / "pid").read_text())
+        assert is_running(pid)
+        task.kill()
+    wait_until(lambda: not is_running(pid))
+    assert list(temporary.glob("trailer-ml-ffmpeg-*"))
+
+    settings = DEMO.model_copy(update={"engine": "ffmpeg"})
+    subprocess.run([*command, settings.model_dump_json()], env=env, check=True, timeout=60)
+    assert list(temporary.iterdir()) == []
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended (where nobody asks how, it stays in the table)."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_features_of_another_version_are_not_made(make_video: Make) -> None:
+    settings = DEMO.model_copy(update={"extractor_version": "0"})
+    with pytest.raises(SettingsError, match="of extractor version 0 are asked for"):
+        next(extract_many([make_video(seconds=4)], settings, 1))
+    with pytest.raises(SettingsError, match="of extractor version 0 are asked for"):
+        extract_features(make_video(seconds=4), settings)
 
 
 def test_the_other_workers_go_on(make_video: Make, slow_film: Path) -> None:

@@ -56,7 +56,7 @@ def make_features(look: int, rng: np.random.Generator, n_frames: int = N_FRAMES,
         duration_s=60.0,
         has_audio=has_audio,
         sampler="exact",
-        extractor_version="pyav-1",
+        extractor_version="pyav-2",
     )
 
 
@@ -101,7 +101,7 @@ def put_world(
             sampler="exact",
             features=settings.model_dump(mode="json"),
             schema_version=SCHEMA_VERSION,
-            extractor_version="pyav-1",
+            extractor_version="pyav-2",
         )
         store.put_json(shard_manifest_key(batch), manifest.to_json())
 

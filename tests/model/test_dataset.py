@@ -153,6 +153,24 @@ def test_shards_of_other_features_stay_out(store: Store, small: Settings, fill: 
         assemble_dataset(other, store)
 
 
+def test_shards_of_another_extractor_stay_out(
+    store: Store, small: Settings, fill: Fill, make_world: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(40)
+    fill(world)
+    key = next(key for key in store.list_keys("shards/") if key.endswith("0001.json"))
+    manifest = store.read_json(key)
+    for features in ({**manifest["features"], "extractor_version": "0"}, {"n_frames": 4}):
+        store.put_json(key, {**manifest, "features": features})
+        dataset = read_dataset(assemble_dataset(small, store).version, store)
+        assert {t.trailer_id for t in dataset.trailers} == {t.trailer_id for t, _ in world[:16] + world[32:]}
+        assert "1 of 3 shards were made with other features" in caplog.text
+        caplog.clear()
+    later = small.model_copy(update={"features": small.features.model_copy(update={"extractor_version": "3"})})
+    with pytest.raises(DataError, match=r"none of the 3 shards .*'extractor_version': '3'"):
+        assemble_dataset(later, store)
+
+
 def test_a_backbone_file_that_is_not_there_is_an_error(
     store: Store, small: Settings, fill: Fill, make_world: Callable
 ) -> None:

@@ -44,6 +44,22 @@ def test_a_shard_is_fetched_once(store: Store, shard: Shard, cache: Path) -> Non
     assert [each.name for each in cache.rglob("*") if each.is_file()] == [path.name]
 
 
+def test_a_copy_of_a_shard_that_was_made_again_goes(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], cache: Path
+) -> None:
+    write_shard(put_batch([films[2]], 1), settings, store)
+    batch = put_batch([films[0]], 0)
+    write_shard(batch, settings, store)
+    old, kept = (cached_shard(store, *shard, cache) for shard in list_shards(store))
+    store.delete(shard_manifest_key(batch))
+    smaller = settings.model_copy(update={"features": settings.features.model_copy(update={"image_size": 96})})
+    write_shard(batch, smaller, store)
+    new = cached_shard(store, batch, list_shards(store)[0][1], cache)
+
+    assert new != old
+    assert sorted(path for path in cache.rglob("*") if path.is_file()) == sorted([new, kept])
+
+
 def test_changed_bytes_are_not_let_in(store: Store, shard: Shard, cache: Path) -> None:
     batch, manifest = shard
     damage(store, manifest, at=1000)

@@ -11,7 +11,7 @@ from PIL import Image
 from trailer_ml.errors import CorruptShardError
 from trailer_ml.features.extract import Features, extract_features
 from trailer_ml.records import Receipt, Trailer
-from trailer_ml.settings import FeatureSettings
+from trailer_ml.settings import EXTRACTOR_VERSION, FeatureSettings
 from trailer_ml.shards.schema import feature_spec, from_example, to_example
 from trailer_ml.shards.tfrecord import decode_example, encode_example
 
@@ -40,7 +40,7 @@ def test_a_record_comes_back(
 
     for name in ("trailer_id", "film_id", "title", "genres", "year", "plot", "source_url", "listed_on"):
         assert getattr(record, name) == getattr(trailer, name)
-    assert (record.sampler, record.extractor_version) == ("exact", "pyav-1")
+    assert (record.sampler, record.extractor_version) == ("exact", f"pyav-{EXTRACTOR_VERSION}")
     assert record.media_sha256 == receipt.sha256
     assert record.has_audio is True
     assert record.duration_s == pytest.approx(features.duration_s)

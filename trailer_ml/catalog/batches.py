@@ -13,7 +13,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from trailer_ml.catalog.listing import list_batches, read_batch_ids, read_taken_down, read_trailers
+from trailer_ml.catalog.listing import list_batches, read_batch_ids, read_late, read_taken_down, read_trailers
 from trailer_ml.records import BatchRef, Quarantine, ShardManifest, Stage
 from trailer_ml.storage import batch_key, quarantine_key, receipt_key, shard_manifest_key
 
@@ -38,9 +38,9 @@ class _Batch(NamedTuple):
 def plan_batches(interval: Interval, settings: Settings, store: Store) -> list[BatchRef]:
     """The batches that need work: those of the interval without a shard, and those with a trailer that is due again.
 
-    New trailers of the interval's days are put into batches first, and so are trailers of any day that had to wait,
-    whose time has come and whose batch is done without them. A second call plans nothing more, and once every shard
-    is there it returns nothing.
+    New trailers of the interval's days, and those of other days that its crawl found late, are put into batches first,
+    and so are trailers of any day that had to wait, whose time has come and whose batch is done without them. A second
+    call plans nothing more, and once every shard is there it returns nothing.
 
     Args:
         interval: the listing dates of this run.
@@ -56,6 +56,9 @@ def plan_batches(interval: Interval, settings: Settings, store: Store) -> list[B
         if stranded := _find_stranded(store, batches) - taken_down:
             batches = _create_batches(store, day, size, partial(_left_behind, stranded))
         pending |= {batch.ref for batch in batches if batch.sharded_ids is None}
+    for day, late in read_late(store, interval).items():
+        batches = _create_batches(store, day, size, partial(_new, late - taken_down))
+        pending |= {batch.ref for batch in batches if batch.sharded_ids is None and batch.trailer_ids & late}
     for day, due in _find_due(store, taken_down).items():
         batches = _create_batches(store, day, size, partial(_left_behind, due))
         pending |= {batch.ref for batch in batches if batch.sharded_ids is None and batch.trailer_ids & due}
@@ -117,10 +120,9 @@ def _find_due(store: Store, taken_down: frozenset[str]) -> dict[dt.date, frozens
     for stage in get_args(Stage):
         if stage == "catalog":
             continue
-        for key in store.list_keys(quarantine_key(stage, "").removesuffix(".json")):
-            value = store.read_json_or_none(key)  # None: another run has just tried it and succeeded
-            entry = Quarantine.model_validate(value) if value else None
-            if entry and entry.retry_at and entry.retry_at <= now and entry.id not in taken_down:
+        for value in store.read_all_json(store.list_keys(quarantine_key(stage, "").removesuffix(".json"))):
+            entry = Quarantine.model_validate(value)
+            if entry.retry_at and entry.retry_at <= now and entry.id not in taken_down:
                 due.add(entry.id)
     days: dict[dt.date, set[str]] = {}
     for trailer in read_trailers(store) if due else ():

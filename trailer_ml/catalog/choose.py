@@ -12,12 +12,13 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from trailer_ml.catalog.findings import set_aside
 from trailer_ml.catalog.names import comparable
-from trailer_ml.records import Quarantine, Trailer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from trailer_ml.records import Quarantine, Trailer
     from trailer_ml.settings import Settings
 
 REVIEW = "review"
@@ -72,11 +73,11 @@ def _choose(
     for trailer in sorted(offered, key=lambda trailer: (-judged[trailer.trailer_id].points, trailer.trailer_id)):
         points, reasons, doubt = judged[trailer.trailer_id]
         if doubt and trailer.trailer_id not in accepted:
-            yield _set_aside(trailer, REVIEW, f"{doubt}: {trailer.video_title or trailer.title} ({trailer.source_url})")
+            name = trailer.video_title or trailer.title
+            yield set_aside(trailer.trailer_id, REVIEW, f"{doubt}: {name} ({trailer.source_url})")
         elif n_kept >= settings.catalog.trailers_per_film:
-            yield _set_aside(
-                trailer, "not_chosen", f"{trailer.film_id} has better ones; this one: {', '.join(reasons)}"
-            )
+            detail = f"{trailer.film_id} has better ones; this one: {', '.join(reasons)}"
+            yield set_aside(trailer.trailer_id, "not_chosen", detail)
         else:
             n_kept += 1
             yield trailer.model_copy(update={"chosen_for": (*reasons, f"{points} points")})
@@ -136,7 +137,3 @@ def _of_title(trailer: Trailer) -> _Judged:
     others = {word for word in words if not word.isdigit()} - _PLAIN
     doubt = "its title does not name the film" if others and not named else ""
     return _Judged(0, (), doubt)
-
-
-def _set_aside(trailer: Trailer, reason: str, detail: str) -> Quarantine:
-    return Quarantine(stage="catalog", id=trailer.trailer_id, reason=reason, detail=detail, is_permanent=True)

@@ -1,7 +1,8 @@
 """Asking the source which trailers there are, and keeping the answer: one file a day, written once.
 
-What a day's file holds depends on what the source says and on nothing else, so that the same answer gives the same
-bytes.
+What a day's file holds depends on what the sources say and on what the catalog had, and on nothing else, so that the
+same answer gives the same bytes. What is found when its day is written already goes into a file of its own beside it
+(decision 9).
 
 Does not belong here: how a source is read (source.py and the modules it names), and what happens to a trailer later.
 """
@@ -13,19 +14,25 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trailer_ml.catalog.listing import read_trailers
-from trailer_ml.catalog.source import list_source
+from trailer_ml.catalog.choose import choose_trailers
+from trailer_ml.catalog.films import merge_films
+from trailer_ml.catalog.listing import list_crawled_days, read_trailers
+from trailer_ml.catalog.source import list_sources
 from trailer_ml.errors import SettingsError
-from trailer_ml.records import CatalogSummary
-from trailer_ml.storage import catalog_key, encode_json, quarantine_key
+from trailer_ml.records import CatalogSummary, Quarantine, Trailer
+from trailer_ml.storage import accepted_key, catalog_key, encode_json, late_key, quarantine_key
 
 if TYPE_CHECKING:
-    from trailer_ml.catalog.source import Listing
-    from trailer_ml.records import Interval, Trailer
+    from collections.abc import Iterable, Mapping
+
+    from trailer_ml.records import Interval
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
 logger = logging.getLogger(__name__)
+
+_GIVE_UP_AFTER = 10
+"""A title that did not come in so many crawls is no longer asked for, unless it is on the chart."""
 
 
 def crawl_catalog(interval: Interval, settings: Settings, store: Store) -> CatalogSummary:
@@ -33,11 +40,11 @@ def crawl_catalog(interval: Interval, settings: Settings, store: Store) -> Catal
 
     An interval whose every day has its file is not crawled again; of its summary, the titles seen are then those
     listed. A crawl that ended badly raises and writes nothing. A trailer that the file of another day has already
-    stays there, whatever date it has now.
+    stays there, whatever date it has now; one that no file has, though that of its day is written, is listed late.
 
     Args:
         interval: the listing dates of this run.
-        settings: all; `catalog` is read.
+        settings: all; `catalog` and `sources` are read.
         store: where the catalog and the titles set aside go.
 
     Raises:
@@ -46,32 +53,46 @@ def crawl_catalog(interval: Interval, settings: Settings, store: Store) -> Catal
         SourceUnavailableError: the source does not answer, or too few of its pages came.
         RateLimitedError: the source asked for a longer wait than is set.
     """
-    there = set(store.list_keys("catalog/listed="))  # and not one by one: this notices that there is no bucket
-    missing = [day for day in interval.days() if catalog_key(day) not in there]
+    crawled = list_crawled_days(store)  # all, and not one by one: this notices that there is no bucket
+    missing = [day for day in interval.days() if day not in crawled]
     if not missing:
         trailers = _read_interval(interval, store)
         n_titles = len({trailer.film_id for trailer in trailers})
-        return _summary(interval, n_listed=len(trailers), n_titles_seen=n_titles, set_aside={}, is_new=False)
+        return _summary(interval, n_listed=len(trailers), n_titles_seen=n_titles, is_new=False)
     _check_is_over(missing[-1])
-    listing = list_source(interval, settings.catalog)
-    _keep_set_aside(listing, store)
-    listed = {trailer.trailer_id for trailer in read_trailers(store)}
-    new = [trailer for trailer in listing.trailers if trailer.trailer_id not in listed]
+    known = _read_set_aside(store)
+    listing = list_sources(interval, settings, _find_due(known.values()))
+    found = _choose(listing.trailers, settings, store)
+    new = [entry for entry in found if isinstance(entry, Trailer)]
+    set_aside = [*listing.set_aside, *(entry for entry in found if isinstance(entry, Quarantine))]
+    late = [trailer for trailer in new if trailer.listed_on in crawled]
+    _keep_set_aside(set_aside, known, store)
+    for day in sorted({trailer.listed_on for trailer in late}):
+        _create_file(late_key(day, missing[-1]), day, late, store)
     for day in missing:
-        _create_day(day, [trailer for trailer in new if trailer.listed_on == day], store)
-    reasons = Counter(entry.reason for entry in listing.set_aside)
-    if listing.n_unreachable:
-        reasons["unreachable"] = listing.n_unreachable
-    n_listed = len(_read_interval(interval, store))
+        _create_file(catalog_key(day), day, new, store)
+    for name in sorted(known.keys() & {name for trailer in new for name in (trailer.film_id, trailer.trailer_id)}):
+        store.delete(quarantine_key("catalog", name))
     summary = _summary(
         interval,
-        n_listed=n_listed,
+        n_listed=len(_read_interval(interval, store)),
+        n_late=len(late),
         n_titles_seen=listing.n_titles_seen,
-        set_aside=dict(sorted(reasons.items())),
+        set_aside=Counter(entry.reason for entry in set_aside),
         is_new=True,
     )
-    logger.info("%d trailers listed in [%s, %s)", n_listed, interval.start, interval.end)
+    logger.info("%d trailers listed in [%s, %s), %d late", summary.n_listed, interval.start, interval.end, len(late))
     return summary
+
+
+def _choose(offered: Iterable[Trailer], settings: Settings, store: Store) -> list[Trailer | Quarantine]:
+    """The new ones among what was offered: their films merged with those of the catalog, the best of each kept."""
+    catalog = list(read_trailers(store))
+    listed = {trailer.trailer_id for trailer in catalog}
+    new = merge_films((trailer for trailer in offered if trailer.trailer_id not in listed), catalog)
+    head, tail = accepted_key("|").split("|")
+    accepted = frozenset(key.removeprefix(head).removesuffix(tail) for key in store.list_keys(head))
+    return list(choose_trailers(new, catalog, accepted, settings))
 
 
 def _check_is_over(day: dt.date) -> None:
@@ -86,29 +107,56 @@ def _read_interval(interval: Interval, store: Store) -> list[Trailer]:
 
 
 def _summary(
-    interval: Interval, *, n_listed: int, n_titles_seen: int, set_aside: dict[str, int], is_new: bool
+    interval: Interval,
+    *,
+    n_listed: int,
+    n_titles_seen: int,
+    is_new: bool,
+    n_late: int = 0,
+    set_aside: Mapping[str, int] | None = None,
 ) -> CatalogSummary:
     return CatalogSummary(
         listed_on=interval.start,
         key=catalog_key(interval.start),
         n_listed=n_listed,
+        n_late=n_late,
         n_titles_seen=n_titles_seen,
-        set_aside=set_aside,
+        set_aside=dict(sorted((set_aside or {}).items())),
         is_new=is_new,
     )
 
 
-def _create_day(day: dt.date, trailers: list[Trailer], store: Store) -> None:
-    lines = (encode_json(trailer.to_json()) for trailer in sorted(trailers, key=lambda trailer: trailer.trailer_id))
-    store.create_bytes(catalog_key(day), b"".join(lines), "application/jsonl")
+def _create_file(key: str, day: dt.date, trailers: Iterable[Trailer], store: Store) -> None:
+    of_day = sorted((each for each in trailers if each.listed_on == day), key=lambda trailer: trailer.trailer_id)
+    lines = (encode_json(trailer.to_json()) for trailer in of_day)
+    store.create_bytes(key, b"".join(lines), "application/jsonl")
 
 
-def _keep_set_aside(listing: Listing, store: Store) -> None:
-    """Why a title is not in, said once; a title that has got a trailer since is no longer set aside."""
-    head = quarantine_key("catalog", "").removesuffix(".json")
-    known = {key.removeprefix(head).removesuffix(".json") for key in store.list_keys(head)}
-    for film_id in sorted(known & {trailer.film_id for trailer in listing.trailers}):
-        store.delete(quarantine_key("catalog", film_id))
-    for entry in listing.set_aside:
-        if entry.id not in known:
-            store.create_json(quarantine_key("catalog", entry.id), entry.to_json())
+def _read_set_aside(store: Store) -> dict[str, Quarantine]:
+    keys = store.list_keys(quarantine_key("catalog", "").removesuffix(".json"))
+    entries = (Quarantine.model_validate(value) for value in store.read_all_json(keys))
+    return {entry.id: entry for entry in entries}
+
+
+def _find_due(entries: Iterable[Quarantine]) -> frozenset[str]:
+    now = dt.datetime.now(dt.UTC)
+    return frozenset(entry.id for entry in entries if entry.retry_at and entry.retry_at <= now)
+
+
+def _keep_set_aside(entries: Iterable[Quarantine], known: Mapping[str, Quarantine], store: Store) -> None:
+    """Why a title is not in, said once for each reason."""
+    for entry in entries:
+        before = known.get(entry.id)
+        kept = entry if before is None or before.reason != entry.reason else _wait_again(before, entry)
+        if kept != before:
+            store.put_json(quarantine_key("catalog", entry.id), kept.to_json())
+
+
+def _wait_again(before: Quarantine, now: Quarantine) -> Quarantine:
+    """What is kept of a title that is set aside again for the same reason."""
+    if not _find_due([before]):  # it is said already, or given up, or has not had to wait long enough
+        return before
+    attempts = before.attempts + 1
+    if attempts < _GIVE_UP_AFTER:
+        return now.model_copy(update={"attempts": attempts})
+    return now.model_copy(update={"attempts": attempts, "is_permanent": True, "retry_at": None})

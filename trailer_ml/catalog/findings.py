@@ -100,6 +100,11 @@ def last_day(interval: Interval) -> dt.date:
     return interval.days()[-1]
 
 
+def is_latest(interval: Interval) -> bool:
+    """Whether an interval ends with yesterday (UTC), so that what has no date is listed in it."""
+    return interval.end >= dt.datetime.now(dt.UTC).date()
+
+
 def utc_date(moment: dt.datetime) -> dt.date:
     """The day of a moment; one that does not say where is taken for UTC."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).date()

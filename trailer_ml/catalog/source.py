@@ -8,23 +8,26 @@ A source is a module in sources/, known here by its name, with
                     trailers are listed on the day before the crawl, which is when they were first seen
     list_trailers(interval, settings) -> iterator of Trailer and of Quarantine (a title without a trailer, and why)
 
+imdb_html takes a third argument, the films that did not come before. imdb_datasets has no trailers: it joins what it
+knows of films to those of the others.
+
 Does not belong here: a source itself, and keeping what was found (crawl.py).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import importlib
 import json
 import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
+from trailer_ml.catalog.findings import is_latest
 from trailer_ml.errors import SettingsError
 from trailer_ml.records import Quarantine, Trailer
 from trailer_ml.settings import SourceName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from trailer_ml.records import Interval
     from trailer_ml.settings import CatalogSettings, Settings
@@ -69,8 +72,13 @@ def load_source(name: SourceName) -> Source:
     return cast("Source", importlib.import_module(f"trailer_ml.catalog.sources.{name}"))
 
 
-def list_sources(interval: Interval, settings: Settings) -> Listing:
+def list_sources(interval: Interval, settings: Settings, waiting: Collection[str] = ()) -> Listing:
     """Ask every source that is set for the trailers of an interval.
+
+    Args:
+        interval: the listing dates.
+        settings: all; `catalog` and `sources` are read.
+        waiting: ids of films that did not come before and are asked for again, by the source that can.
 
     Raises:
         SettingsError: the terms of one have to be accepted first, or something is missing to ask it.
@@ -78,27 +86,41 @@ def list_sources(interval: Interval, settings: Settings) -> Listing:
         SourceUnavailableError: one does not answer, or not as it should.
         RateLimitedError: one asked for a longer wait than is set.
     """
+    from trailer_ml.catalog.sources import imdb_datasets
+
     check_consent(settings.catalog)
-    sources = {name: load_source(name) for name in settings.catalog.sources}
     trailers: dict[str, Trailer] = {}
     set_aside: dict[str, Quarantine] = {}
     films: set[str] = set()
-    for name, source in sources.items():
-        if not (source.HAS_DATES or is_latest(interval)):
-            logger.warning("%s cannot go back in time: what it has is listed when yesterday is crawled", name)
-            continue
-        for found in source.list_trailers(interval, settings):
+    for name in settings.catalog.sources:
+        for found in _ask(name, interval, settings, waiting):
             if isinstance(found, Quarantine):
                 set_aside.setdefault(found.id, found)
                 films.add(found.id)
             else:
                 trailers.setdefault(found.trailer_id, found)
                 films.add(found.film_id)
+    if "imdb_datasets" in settings.catalog.sources:
+        joined = list(imdb_datasets.join_titles(trailers.values(), settings))
+        trailers = {found.trailer_id: found for found in joined if isinstance(found, Trailer)}
+        set_aside |= {found.id: found for found in joined if isinstance(found, Quarantine)}
     return Listing(
         trailers=tuple(trailers[trailer_id] for trailer_id in sorted(trailers)),
         set_aside=tuple(set_aside[film_id] for film_id in sorted(set_aside)),
         n_titles_seen=len(films),
     )
+
+
+def _ask(name: SourceName, interval: Interval, settings: Settings, waiting: Collection[str]) -> Iterator[Found]:
+    if name == "imdb_html":
+        from trailer_ml.catalog.sources import imdb_html
+
+        return imdb_html.list_trailers(interval, settings, waiting)
+    source = load_source(name)
+    if source.HAS_DATES or is_latest(interval):
+        return source.list_trailers(interval, settings)
+    logger.warning("%s cannot go back in time: what it has is listed when yesterday is crawled", name)
+    return iter(())
 
 
 def check_consent(catalog: CatalogSettings) -> None:
@@ -112,13 +134,3 @@ def check_consent(catalog: CatalogSettings) -> None:
         if source.NEEDS_CONSENT and name not in catalog.accept_terms:
             accepted = json.dumps([*catalog.accept_terms, name])
             raise SettingsError(f"{source.TERMS} If that is so: TRAILER_CATALOG_ACCEPT_TERMS='{accepted}'")
-
-
-def is_latest(interval: Interval) -> bool:
-    """Whether an interval ends with yesterday (UTC), so that what has no date is listed in it."""
-    return interval.end >= dt.datetime.now(dt.UTC).date()
-
-
-def latest_day(interval: Interval) -> dt.date:
-    """The day of an interval on which that is listed which has no date of its own."""
-    return interval.end - dt.timedelta(days=1)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from trailer_ml.errors import MediaError
+from trailer_ml.errors import MediaError, SettingsError
 from trailer_ml.features.audio import draw_spectrogram
 from trailer_ml.features.container import Deadline, open_media
 from trailer_ml.features.geometry import Box, crop_frame, find_box, is_seed_shape, plan_crop, shape_of
 from trailer_ml.features.sampling import plan_instants, plan_sound_start
 from trailer_ml.features.video import Looked, VideoReader
+from trailer_ml.settings import EXTRACTOR_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from trailer_ml.features.container import Source
     from trailer_ml.settings import FeatureSettings
 
-EXTRACTOR_VERSION = "1"
-"""Goes up when the same file and settings give other arrays."""
 _END_SLACK_S = 1.0  # headers round up what is left after the last frame
 
 
@@ -53,7 +52,7 @@ class Features:
     """Whether there is anything to be heard."""
     sampler: str
     extractor_version: str
-    """Engine and version, such as `pyav-1`."""
+    """Engine and version, such as `pyav-2`."""
 
     def save_npz(self, path: Path) -> None:
         """Write all of it to a `.npz` file, which appears whole or not at all."""
@@ -77,7 +76,9 @@ def extract_features(path: Path, settings: FeatureSettings) -> Features:
 
     Raises:
         MediaError: it cannot be used; `reason` says why (the list is in container.py).
+        SettingsError: they are of another version of the extractor.
     """
+    check_version(settings)
     deadline = Deadline(settings.timeout_s)
     with open_media(Path(path), settings, deadline) as source:
         instants_s = plan_instants(settings, source.duration_s)
@@ -92,6 +93,18 @@ def extract_features(path: Path, settings: FeatureSettings) -> Features:
             has_audio=bool(looked.spectrogram.any()),
             sampler=settings.sampler,
             extractor_version=f"{settings.engine}-{EXTRACTOR_VERSION}",
+        )
+
+
+def check_version(settings: FeatureSettings) -> None:
+    """Raise SettingsError where features are wanted that this version of the code does not make.
+
+    A model that was trained on such features asks for them, and what it saw cannot be compared with what is seen now.
+    """
+    if settings.extractor_version != EXTRACTOR_VERSION:
+        raise SettingsError(
+            f"features of extractor version {settings.extractor_version} are asked for and this program makes "
+            f"{EXTRACTOR_VERSION}: make the shards again (delete their manifests) and train a model on them"
         )
 
 

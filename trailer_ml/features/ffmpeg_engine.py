@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any
 
 import av
 import ffmpeg
 import numpy as np
 
-from trailer_ml.errors import ChildFailedError, ChildTimeoutError, LocalFaultError, MediaError
+from trailer_ml.errors import ChildFailedError, ChildKilledError, ChildTimeoutError, LocalFaultError, MediaError
+from trailer_ml.features import leashed
 from trailer_ml.features.audio import no_spectrogram
 from trailer_ml.features.container import FORMATS, MAX_STREAMS, PROTOCOLS
 from trailer_ml.features.sampling import plan_sound_start
 from trailer_ml.features.video import Grabbed, Looked
 from trailer_ml.media.ffmpeg import find_ffmpeg
 from trailer_ml.processes import run_child
+from trailer_ml.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -45,11 +47,11 @@ def look_with_ffmpeg(
 
     Raises:
         MediaError: ffmpeg refuses the file (`corrupt`, with its last words) or runs past the deadline (`timeout`).
-        LocalFaultError: there is no room for its output.
+        LocalFaultError: there is no room for its output, or it cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="trailer-ml-ffmpeg-") as folder:
-        pictures = [Path(folder, f"{i}.nut") for i in range(len(instants_s))]
-        sound = Path(folder, "sound.rgb")
+    with scratch_folder("trailer-ml-ffmpeg-") as folder:
+        pictures = [folder / f"{i}.nut" for i in range(len(instants_s))]
+        sound = folder / "sound.rgb"
         outputs = [
             _picture(path, source, instant_s, output, settings)
             for instant_s, output in zip(instants_s, pictures, strict=True)
@@ -60,13 +62,16 @@ def look_with_ffmpeg(
             "-nostdin", "-hide_banner", "-loglevel", "error", "-copyts", "-filter_complex_threads", "1"
         )
         try:
-            run_child(command.compile(cmd=find_ffmpeg(settings.ffmpeg_path)), timeout_s=deadline.left_s)
+            _run_leashed(command.compile(cmd=find_ffmpeg(settings.ffmpeg_path)), deadline)
         except ChildTimeoutError as error:
-            raise MediaError(str(error), reason="timeout", stderr_tail=error.stderr_tail) from error
-        except ChildFailedError as error:
+            message = f"ffmpeg was not done after {settings.timeout_s:g} s"
+            raise MediaError(message, reason="timeout", stderr_tail=error.stderr_tail) from error
+        except (ChildFailedError, ChildKilledError) as error:
             if os.strerror(errno.ENOSPC) in error.stderr_tail:
                 raise LocalFaultError(f"no room in {folder}: {error}") from error
-            reason = "crashed" if error.returncode < 0 else "corrupt"
+            if error.returncode == leashed.CANNOT_START:
+                raise LocalFaultError(f"ffmpeg cannot be started: {error.stderr_tail}") from error
+            reason = "crashed" if isinstance(error, ChildKilledError) else "corrupt"
             raise MediaError("ffmpeg cannot read it", reason=reason, stderr_tail=error.stderr_tail) from error
         read = [_read_picture(picture, source) for picture in pictures]
         grabbed = [each for each, _ in filter(None, read)]
@@ -77,6 +82,12 @@ def look_with_ffmpeg(
             spectrogram=_read_sound(sound, settings.image_size),
             n_damaged=0,
         )
+
+
+def _run_leashed(command: list[str], deadline: Deadline) -> None:
+    """Run it to its end; it does not outlive this process either."""
+    leash = [sys.executable, "-I", "-S", leashed.__file__, str(os.getpid())]
+    run_child([*leash, *command], timeout_s=deadline.left_s)
 
 
 def _input(path: Path, **options: Any) -> Any:

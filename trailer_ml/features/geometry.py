@@ -1,8 +1,9 @@
 """From a decoded picture of any shape to a square of RGB.
 
+A picture is judged and cut as it is shown: sample aspect ratio applied, turned and mirrored as its container asks.
 16:9 gets the seed article's recipe, so that figures compare: scaled to 560 wide, 224 x 224 cut out at x=168, y=45 (all
-in proportion to the size asked for). Any other shape: the short side of what is shown (sample aspect ratio and rotation
-applied, black bars left out) is scaled to the size, and the middle is cut out.
+in proportion to the size asked for). Any other shape: the short side, black bars left out, is scaled to the size, and
+the middle is cut out.
 
 Does not belong here: which pictures, and decoding them.
 """
@@ -10,9 +11,11 @@ Does not belong here: which pictures, and decoding them.
 from __future__ import annotations
 
 import math
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from av.sidedata.sidedata import Type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,18 +38,24 @@ _DARK_EDGE = 2  # so many small pixels are not a bar yet
 
 
 class Shape(NamedTuple):
-    """How a picture is stored and shown."""
+    """The pixels of a picture as it is shown, upright."""
 
     width: int
     height: int
     sample_aspect_ratio: float
     """Width of a pixel as shown, over its height."""
-    rotation_deg: int
-    """Counter-clockwise, a multiple of 90."""
+
+
+class Turn(NamedTuple):
+    """From a stored picture to an upright one: rows and columns swapped or not, then mirrored."""
+
+    swaps_axes: bool = False
+    mirrors_x: bool = False
+    mirrors_y: bool = False
 
 
 class Box(NamedTuple):
-    """The part of a stored picture that is not black bars, in shares of its width and height."""
+    """The part of an upright picture that is not black bars, in shares of its width and height."""
 
     left: float = 0.0
     top: float = 0.0
@@ -55,7 +64,7 @@ class Box(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """Scale the stored picture to `width` x `height`, then cut the square whose corner is at `x`, `y`."""
+    """Scale the picture to `width` x `height`, upright, then cut the square whose corner is at `x`, `y`."""
 
     width: int
     height: int
@@ -64,26 +73,43 @@ class Crop(NamedTuple):
 
 
 def shape_of(frame: VideoFrame, sample_aspect_ratio: float) -> Shape:
-    """The shape of a decoded picture."""
-    return Shape(frame.width, frame.height, sample_aspect_ratio, frame.rotation % 360)
+    """The shape in which a decoded picture is shown; `sample_aspect_ratio` is that of its stored pixels."""
+    if turn_of(frame).swaps_axes:
+        return Shape(frame.height, frame.width, 1 / sample_aspect_ratio)
+    return Shape(frame.width, frame.height, sample_aspect_ratio)
+
+
+def turn_of(frame: VideoFrame) -> Turn:
+    """What the display matrix of a decoded picture asks for, to the nearest quarter turn.
+
+    The angle alone would not do: a mirrored picture has that of one turned by 180 degrees.
+    """
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return Turn()
+    # (x, y) is shown at (a x + c y, b x + d y)
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Turn(mirrors_x=a < 0, mirrors_y=d < 0)
+    return Turn(swaps_axes=True, mirrors_x=c < 0, mirrors_y=b < 0)
 
 
 def is_seed_shape(shape: Shape) -> bool:
     """Whether the seed article's recipe fits: shown as 16:9.
 
-    >>> is_seed_shape(Shape(854, 480, 1.0, 0)), is_seed_shape(Shape(480, 854, 1.0, 0))
+    >>> is_seed_shape(Shape(854, 480, 1.0)), is_seed_shape(Shape(480, 854, 1.0))
     (True, False)
     """
     shown = shape.width * shape.sample_aspect_ratio / shape.height
-    return shape.rotation_deg % 180 == 0 and abs(shown / (16 / 9) - 1) < _SEED_TOLERANCE
+    return abs(shown / (16 / 9) - 1) < _SEED_TOLERANCE
 
 
 def plan_crop(shape: Shape, size: int, box: Box) -> Crop:
     """How to get a square of `size` out of a picture.
 
-    >>> plan_crop(Shape(1280, 720, 1.0, 0), 224, Box())
+    >>> plan_crop(Shape(1280, 720, 1.0), 224, Box())
     Crop(width=560, height=315, x=168, y=45)
-    >>> plan_crop(Shape(360, 640, 1.0, 0), 224, Box())
+    >>> plan_crop(Shape(360, 640, 1.0), 224, Box())
     Crop(width=224, height=398, x=0, y=87)
     """
     if is_seed_shape(shape):
@@ -109,13 +135,8 @@ def crop_frame(frame: VideoFrame, crop: Crop, size: int, reformatter: VideoRefor
     Returns:
         (size, size, 3) uint8, RGB.
     """
-    scaled = reformatter.reformat(
-        frame, width=crop.width, height=crop.height, format="rgb24", interpolation="BICUBIC", threads=1
-    )
-    plane = scaled.planes[0]
-    pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(crop.height, plane.line_size)
-    square = pixels[crop.y : crop.y + size, crop.x * 3 : (crop.x + size) * 3].reshape(size, size, 3)
-    return np.ascontiguousarray(np.rot90(square, frame.rotation % 360 // 90))
+    shown = _scale_upright(frame, crop.width, crop.height, reformatter, pixel_format="rgb24", interpolation="BICUBIC")
+    return np.ascontiguousarray(shown[crop.y : crop.y + size, crop.x : crop.x + size])
 
 
 def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box:
@@ -125,7 +146,13 @@ def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box
     """
     if len(frames) < _MIN_FRAMES_FOR_BARS:
         return Box()
-    brightest = np.maximum.reduce([_small_luma(frame, frames[0], reformatter) for frame in frames])  # (h, w)
+    first = shape_of(frames[0], 1.0)
+    height = max(16, round(_LUMA_WIDTH * first.height / first.width))
+    luma = [
+        _scale_upright(frame, _LUMA_WIDTH, height, reformatter, pixel_format="gray", interpolation="AREA")[..., 0]
+        for frame in frames
+    ]
+    brightest = np.maximum.reduce(luma)  # (h, w)
     if (brightest > _LIT).mean() < _MIN_LIT_SHARE:
         return Box()
     top, bottom = _lit_span(np.percentile(brightest, 95, axis=1))
@@ -135,13 +162,22 @@ def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box
     return Box(left, top, right, bottom)
 
 
-def _small_luma(frame: VideoFrame, first: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    height = max(16, round(_LUMA_WIDTH * first.height / first.width))
-    small = reformatter.reformat(
-        frame, width=_LUMA_WIDTH, height=height, format="gray", interpolation="AREA", threads=1
+def _scale_upright(
+    frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter, *, pixel_format: str, interpolation: str
+) -> NDArray[np.uint8]:
+    """(height, width, channels) uint8: what is shown, at this size."""
+    turn = turn_of(frame)
+    columns, rows = (height, width) if turn.swaps_axes else (width, height)
+    scaled = reformatter.reformat(
+        frame, width=columns, height=rows, format=pixel_format, interpolation=interpolation, threads=1
     )
-    plane = small.planes[0]
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, :_LUMA_WIDTH].copy()
+    plane = scaled.planes[0]
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(rows, plane.line_size)
+    channels = 3 if pixel_format == "rgb24" else 1
+    pixels = lines[:, : columns * channels].reshape(rows, columns, channels).copy()
+    if turn.swaps_axes:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if turn.mirrors_y else 1, :: -1 if turn.mirrors_x else 1]
 
 
 def _lit_span(profile: NDArray[np.float64]) -> tuple[float, float]:

@@ -24,9 +24,9 @@ from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, cast
 
 from trailer_ml.errors import ChildTimeoutError, LocalFaultError, MediaError
-from trailer_ml.features.extract import Features
+from trailer_ml.features.extract import Features, check_version
 from trailer_ml.features.worker import LOCAL_FAULT
-from trailer_ml.processes import clean_environment, kill_group, start_child
+from trailer_ml.processes import clean_environment, start_child
 from trailer_ml.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def extract_many(paths: Iterable[Path], settings: FeatureSettings, workers: int 
         Features, or the MediaError that says why there are none.
 
     Raises:
-        LocalFaultError: this machine cannot go on: its disk is full, it has no ffmpeg.
+        LocalFaultError: this machine cannot go on: its disk is full, it has no ffmpeg, no process can be started.
+        SettingsError: they are of another version of the extractor.
     """
+    check_version(settings)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder("trailer-ml-features-"))
         all_workers = [stack.enter_context(_Worker(settings, folder / f"{i}.npz")) for i in range(workers)]
@@ -142,7 +144,7 @@ class _Worker(ExitStack):
         """Called from another thread: what this worker is at ends now, and nothing else begins."""
         self._is_killed = True
         if child := self._child:
-            kill_group(child.process.pid)
+            child.kill()
 
     def _start(self) -> Child:
         arguments = [sys.executable, "-m", "trailer_ml.features.worker", self._settings.model_dump_json()]
@@ -151,11 +153,12 @@ class _Worker(ExitStack):
         )
         self._child, self._unread = child, b""
         if self._is_killed:
-            kill_group(child.process.pid)
+            child.kill()
         try:
             self._read_line(child, _START_TIMEOUT_S)
         except EOFError:
-            raise child.failure([_NAME]) from None
+            error = child.failure([_NAME])  # whatever ended it, there was no trailer yet
+            raise LocalFaultError(f"it could not start: {error}", stderr_tail=error.stderr_tail) from None
         except TimeoutError:
             raise ChildTimeoutError(f"{_NAME} did not start in {_START_TIMEOUT_S:.0f} s") from None
         return child

@@ -37,8 +37,6 @@ CODE_SCHEMA = 1
 
 Split = Literal["train", "validation", "test"]
 
-# Two feature settings that differ in one of these show a trailer differently.
-_FEATURE_FIELDS = ("sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size")
 # What does not change a model: how few films are accepted, and where copies lie on this machine.
 _NOT_IN_VERSION = {"min_films", "cache_folder"}
 
@@ -115,7 +113,7 @@ def assemble_dataset(settings: Settings, store: Store) -> DatasetRef:
         trailers=tuple(trailers),
         n_without_genre=n_without_genre,
         model=ModelSettings(**settings.model.model_dump(exclude=_NOT_IN_VERSION)),
-        features=FeatureSettings(**settings.features.model_dump(include=set(_FEATURE_FIELDS))),
+        features=FeatureSettings(**settings.features.view),
     )
     check_learnable(dataset, settings.model)
     if store.create_json(dataset_key(dataset.version), dataset.to_json()):
@@ -192,8 +190,8 @@ def _usable_shards(
     """Those that were made with the features asked for; a model sees all trailers alike."""
     if not shards:
         raise DataError("there are no shards yet: `trailer-ml shard` makes them, after `crawl` and `download`")
-    wanted = features.model_dump(mode="json", include=set(_FEATURE_FIELDS))
-    usable = [(b, m) for b, m in shards if {name: m.features.get(name) for name in _FEATURE_FIELDS} == wanted]
+    wanted = features.view
+    usable = [(b, m) for b, m in shards if {name: m.features.get(name) for name in wanted} == wanted]
     if not usable:
         raise DataError(
             f"none of the {len(shards)} shards was made with these TRAILER_FEATURES_ settings: {wanted}; "
@@ -246,7 +244,7 @@ def _version(
         "taken_down": sorted(taken_down),
         "model": settings.model.model_dump(mode="json", exclude=_NOT_IN_VERSION),
         "backbone_file": _backbone_digest(settings.model),
-        "features": settings.features.model_dump(mode="json", include=set(_FEATURE_FIELDS)),
+        "features": settings.features.view,
     }
     return f"m-{hashlib.sha256(encode_json(facts)).hexdigest()[:12]}"
 

@@ -9,7 +9,6 @@ Does not belong here: changing anything.
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from trailer_ml.index.stored import Pointer
     from trailer_ml.storage import Store
-
-_READERS = 8  # objects read at once; each is a small one, and the way there is most of the time
 
 
 class Standing(NamedTuple):
@@ -83,7 +80,7 @@ def _find_standing(trailer_id: str, facts: _Facts) -> Standing:
 
 
 def _read_facts(store: Store) -> _Facts:
-    shards = [ShardManifest.model_validate(value) for value in _read_all(store, _list_json(store, "shards/"))]
+    shards = [ShardManifest.model_validate(value) for value in store.read_all_json(_list_json(store, "shards/"))]
     seen = read_pointer(store)
     return _Facts(
         taken_down=read_taken_down(store),
@@ -104,7 +101,7 @@ def _read_embedded(store: Store) -> frozenset[str]:
     if champion is None:
         return frozenset()
     keys = [embeddings_manifest_key(champion, batch) for batch in list_embedded(store, champion)]
-    manifests = (EmbeddingsManifest.model_validate(value) for value in _read_all(store, keys))
+    manifests = (EmbeddingsManifest.model_validate(value) for value in store.read_all_json(keys))
     return frozenset(trailer.trailer_id for manifest in manifests for trailer in manifest.trailers)
 
 
@@ -123,18 +120,12 @@ def _read_set_aside(store: Store, shards: Iterable[ShardManifest]) -> dict[str, 
 
 
 def _read_quarantine(store: Store, stage: str) -> Iterator[Quarantine]:
-    values = _read_all(store, _list_json(store, f"quarantine/{stage}/"))
+    values = store.read_all_json(_list_json(store, f"quarantine/{stage}/"))
     return (Quarantine.model_validate(value) for value in values)
 
 
 def _list_json(store: Store, prefix: str) -> list[str]:
     return [key for key in store.list_keys(prefix) if key.endswith(".json")]
-
-
-def _read_all(store: Store, keys: Iterable[str]) -> list[object]:
-    """Objects by their keys; one that went while we were reading is left out."""
-    with ThreadPoolExecutor(_READERS) as readers:
-        return [value for value in readers.map(store.read_json_or_none, keys) if value is not None]
 
 
 def _count(reasons: Iterable[str]) -> dict[str, int]:

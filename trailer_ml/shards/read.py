@@ -43,6 +43,8 @@ def list_shards(store: Store, listed_on: dt.date | None = None) -> list[tuple[Ba
 def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_folder: Path) -> Path:
     """A local copy of a shard: fetched and checked once, found again by its name and hash.
 
+    A copy of what the shard was before it was made again goes when the new one comes.
+
     Raises:
         CorruptShardError: the bytes in the store are not the manifest's, or there are none.
     """
@@ -56,6 +58,9 @@ def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_f
         if sha256_of_file(aside) != manifest.sha256:
             raise CorruptShardError(f"{manifest.key}: its bytes are not those of its manifest")
         aside.replace(path)
+        for older in path.parent.glob(f"{batch.number:04d}.*.tfrecord"):
+            if older != path:
+                older.unlink(missing_ok=True)
     except MissingObjectError as error:
         raise CorruptShardError(f"{manifest.key}: the manifest is there, the records are not") from error
     finally:

@@ -14,12 +14,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trailer_ml.catalog.listing import read_batch
-from trailer_ml.errors import ConflictError, CorruptShardError, MediaError, MissingObjectError, TooManyLossesError
-from trailer_ml.features.extract import EXTRACTOR_VERSION
+from trailer_ml.errors import (
+    ConflictError,
+    CorruptShardError,
+    LocalFaultError,
+    MediaError,
+    MissingObjectError,
+    TooManyLossesError,
+    TrailerError,
+)
 from trailer_ml.features.pool import extract_many
 from trailer_ml.records import Quarantine, Receipt, Rejected, ShardManifest, ShardSummary
 from trailer_ml.scratch import scratch_folder
@@ -66,13 +74,13 @@ def write_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSumma
         TooManyLossesError: at least `shards.min_losses` of what was downloaded, and more than `shards.max_loss_share`,
             cannot be used; quarantine says why.
         ConflictError: another run is writing this shard; try again.
-        LocalFaultError: this machine is in the way.
+        LocalFaultError: this machine is in the way: its disk is full, a process cannot be started.
     """
     left_over = store.tag_of(shard_key(batch))  # asked before the manifest: where one follows later, this is outdated
     if (done := _read_manifest(batch, store)) is not None:
         return _summarise(batch, done, is_new=False)
     downloaded, given_up = _sort_out(batch, store)
-    with scratch_folder("trailer-ml-shard-") as folder:
+    with _local_faults(batch), scratch_folder("trailer-ml-shard-") as folder:
         path = folder / "records.tfrecord"
         outcome = _write_records(path, downloaded, settings, store)
         _update_quarantine(outcome, store)
@@ -81,6 +89,17 @@ def write_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSumma
         for trailer_id, jpeg in outcome.thumbs.items():
             store.put_bytes(thumb_key(trailer_id), jpeg, "image/jpeg")
         return _publish(batch, manifest, path, left_over, store)
+
+
+@contextmanager
+def _local_faults(batch: BatchRef) -> Iterator[None]:
+    """Where a file cannot be written here, that is said as an error of ours: another try may find room."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TrailerError):
+            raise
+        raise LocalFaultError(f"the shard of {batch.path} cannot be made on this machine: {error}") from error
 
 
 def _publish(batch: BatchRef, manifest: ShardManifest, path: Path, left_over: str | None, store: Store) -> ShardSummary:
@@ -206,7 +225,7 @@ def _describe(
         sampler=features.sampler,
         features=features.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES),
         schema_version=SCHEMA_VERSION,
-        extractor_version=f"{features.engine}-{EXTRACTOR_VERSION}",
+        extractor_version=f"{features.engine}-{features.extractor_version}",
     )
 
 

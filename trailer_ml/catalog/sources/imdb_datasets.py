@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
+from trailer_ml.catalog.findings import set_aside
 from trailer_ml.errors import SettingsError, SourceUnavailableError, TrailerError
-from trailer_ml.records import Quarantine, Trailer
+from trailer_ml.records import Trailer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -80,7 +81,7 @@ def _join(trailer: Trailer, titles: Mapping[str, _Title]) -> Found:
     if title.kind not in {"movie", "tvMovie"} or title.is_adult:
         reason = "adult" if title.is_adult else "not_a_movie"
         detail = f"{title.title} ({title.kind}), by IMDb's data set"
-        return Quarantine(stage="catalog", id=trailer.film_id, reason=reason, detail=detail, is_permanent=True)
+        return set_aside(trailer.film_id, reason, detail)
     facts = {"title": title.title, "year": title.year, "genres": title.genres or trailer.genres}
     return trailer.model_copy(update=facts)
 

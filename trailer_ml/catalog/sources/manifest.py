@@ -15,13 +15,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
+from trailer_ml.catalog.findings import describe, is_latest, last_day, set_aside
 from trailer_ml.catalog.genres import map_genres, read_genre_table
 from trailer_ml.catalog.names import as_id, imdb_film_id
-from trailer_ml.catalog.source import is_latest, latest_day
 from trailer_ml.errors import SettingsError
-from trailer_ml.records import Quarantine, Trailer
+from trailer_ml.records import Trailer
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -67,11 +65,12 @@ def list_trailers(interval: Interval, settings: Settings) -> Iterator[Found]:
         try:
             if strange := [name for name in row if name not in COLUMNS]:
                 raise ValueError(f"{strange[0]!r} is not a column")  # noqa: TRY301
-            trailer = _to_trailer(row, table, latest_day(interval))
+            trailer = _to_trailer(row, table, last_day(interval))
             if trailer.trailer_id in seen:
                 raise ValueError(f"id {row['id']!r} is on line {seen[trailer.trailer_id]} too")  # noqa: TRY301
         except ValueError as error:
-            yield _set_aside(path, line, row, error)
+            key = as_id(str(row.get("id") or f"line-{line}"))
+            yield set_aside(f"manifest-{key}", "unreadable", f"{path.name}, line {line}: {describe(error)}")
             continue
         seen[trailer.trailer_id] = line
         yield trailer
@@ -107,16 +106,6 @@ def _words(value: Any) -> list[str]:
     if value is None:
         return []
     return value.split("|") if isinstance(value, str) else [str(word) for word in value]
-
-
-def _set_aside(path: Path, line: int, row: Mapping[str, Any], error: ValueError) -> Quarantine:
-    problem = str(error)
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}, got {str(first['input'])[:60]!r}"
-    key = as_id(str(row.get("id") or f"line-{line}"))
-    detail = f"{path.name}, line {line}: {problem}"
-    return Quarantine(stage="catalog", id=f"manifest-{key}", reason="unreadable", detail=detail, is_permanent=True)
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -14,11 +14,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from trailer_ml.catalog.findings import describe, last_day, set_aside
 from trailer_ml.catalog.genres import map_genres, read_genre_table
 from trailer_ml.catalog.names import imdb_film_id, split_year, youtube_trailer_id, youtube_url
-from trailer_ml.catalog.source import latest_day
 from trailer_ml.errors import SettingsError
-from trailer_ml.records import Quarantine, Trailer
+from trailer_ml.records import Trailer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,17 +81,11 @@ def list_trailers(interval: Interval, settings: Settings) -> Iterator[Found]:
                 year=film.year,
                 source="movielens",
                 source_url=youtube_url(row["youtubeId"].strip()),
-                listed_on=latest_day(interval),
+                listed_on=last_day(interval),
             )
         except ValueError as error:
-            reason = str(error).splitlines()[0]
-            yield Quarantine(
-                stage="catalog",
-                id=_row_id(number),
-                reason="unreadable",
-                detail=f"ml-youtube.csv, line {row['line']}: {reason}",
-                is_permanent=True,
-            )
+            where = f"ml-youtube.csv, line {row['line']}"
+            yield set_aside(_row_id(number), "unreadable", f"{where}: {describe(error)}")
 
 
 def _read_films(folder: Path, table: Mapping[str, str]) -> dict[str, _Film]:

@@ -2,13 +2,15 @@
 
 It yields plain dictionaries: `{"trailer": …}` has the fields of a Trailer, `{"set_aside": …}` says why a title has
 none. It counts in Scrapy's stats what its caller judges the crawl by, for Scrapy itself calls a crawl of error pages
-finished.
+finished. What was asked for is noted and crossed out when it is answered: of a request that was redirected to another
+site, or to a page read before, Scrapy tells nobody.
 
 Does not belong here: how politely it goes (polite.py beside it), and what becomes of the items.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,20 +20,25 @@ import scrapy
 from pydantic import ValidationError
 from scrapy.exceptions import CloseSpider, IgnoreRequest
 from scrapy.spidermiddlewares.httperror import HttpError
+from scrapy.utils.request import fingerprint
 
 from trailer_ml.catalog.spiders import pages
 from trailer_ml.records import Trailer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 
     from scrapy.http import Response
     from twisted.python.failure import Failure
 
     from trailer_ml.settings import CatalogSettings
 
+logger = logging.getLogger(__name__)
+
 _CHALLENGE_WORDS = (b"awsWafCookieDomainList", b"gokuProps")
 _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_NO_WORD = "a redirect to another site, or to a page read before"
+"""Why a title did not come, where Scrapy does not say."""
 
 
 class ImdbSpider(scrapy.Spider):
@@ -39,65 +46,62 @@ class ImdbSpider(scrapy.Spider):
 
     Args:
         catalog: which site, and when to stop.
+        waiting: ids (`tt…`) of titles that are read too, whether they are still on the chart or not.
     """
 
     name = "imdb"
 
-    def __init__(self, catalog: CatalogSettings, **kwargs: Any) -> None:
+    def __init__(self, catalog: CatalogSettings, waiting: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.catalog = catalog
         self.base_url = catalog.base_url.rstrip("/")
         self.allowed_domains = [urlsplit(self.base_url).hostname]
         self.first_blocked_url = ""
+        self.unanswered: dict[str, str] = {}
+        """Titles that were asked for and did not come, and why, by their ids."""
+        self._waiting = waiting
+        self._asked_charts: set[bytes] = set()
+        self._asked_titles: set[str] = set()
         self._challenges_in_a_row = 0
 
     async def start(self) -> AsyncIterator[Any]:
         """The chart's first page."""
-        yield scrapy.Request(self.base_url + self.catalog.chart_path, self.parse_chart, errback=self.chart_failed)
+        for request in self._ask_chart(scrapy.Request(self.base_url + self.catalog.chart_path)):
+            yield request
 
     def parse_chart(self, response: Response) -> Iterator[Any]:
-        """The titles of a chart page, and the next page."""
-        if self._is_challenge(response):
-            self._count("charts_failed")
+        """The titles of a chart page, and the next page; after the last one, the titles that wait."""
+        self._asked_charts.add(fingerprint(response.request))  # a redirect may have led to it
+        if self._is_challenge(response) or not _is_html(response):
             return
         title_ids = pages.read_chart(_next_data(response)) or re.findall(
             f"/title/({pages.TITLE_ID})/", " ".join(response.css("a::attr(href)").getall())
         )
         self._count("chart_pages")
-        for title_id in title_ids:
-            yield scrapy.Request(
-                f"{self.base_url}/title/{title_id}/",
-                self.parse_title,
-                errback=self.title_failed,
-                cb_kwargs={"title_id": title_id},
-            )
-        for link in response.css('link[rel="next"]::attr(href), a[rel="next"]::attr(href)').getall()[:1]:
-            yield response.follow(link, self.parse_chart, errback=self.chart_failed)
+        for request in self._ask_titles(title_ids):
+            self._count("chart_titles")
+            yield request
+        links = response.css('link[rel="next"]::attr(href), a[rel="next"]::attr(href)').getall()[:1]
+        next_page = [request for link in links for request in self._ask_chart(response.follow(link))]
+        yield from next_page or self._ask_titles(self._waiting)
 
     def parse_title(self, response: Response, title_id: str) -> Iterator[dict[str, Any]]:
         """The trailers of a title, or why there are none."""
         if self._is_challenge(response):
-            self._count("titles_unreachable")
+            self.unanswered[title_id] = "a challenge"
             return
-        blocks = response.css('script[type="application/ld+json"]::text').getall()
-        page = pages.read_title(_next_data(response), [pages.parse_json(block) for block in blocks])
-        if page is None or not page.title_type:
-            yield self._set_aside(title_id, "unreadable", "the page has no data that can be read")
-        elif page.title_type != "movie":
-            yield self._set_aside(title_id, "not_a_movie", f"{page.title} ({page.title_type})")
-        elif page.is_undated:
-            yield self._set_aside(title_id, "unreadable", f"{page.title}: no trailer of it has a date")
-        elif not page.videos:
-            yield self._set_aside(title_id, "no_trailer", page.title)
-        else:
-            yield from self._list_title(title_id, page)
+        try:
+            items = self._read_title(response, title_id)
+        except Exception as error:
+            logger.exception("%s cannot be read", response.url)
+            items = [_set_aside(title_id, "unreadable", f"{type(error).__name__}: {error}")]
+        yield from self._answer(title_id, items)
 
     def chart_failed(self, failure: Failure) -> None:
         """A chart page that did not come: the crawl cannot be whole."""
         self._look_at_failure(failure)
-        self._count(
-            "charts_forbidden" if failure.check(IgnoreRequest) and not _response_of(failure) else "charts_failed"
-        )
+        if _is_forbidden(failure):
+            self._count("charts_forbidden")
 
     def title_failed(self, failure: Failure) -> Iterator[dict[str, Any]]:
         """A title page that did not come."""
@@ -105,23 +109,56 @@ class ImdbSpider(scrapy.Spider):
         title_id = failure.request.cb_kwargs["title_id"]
         response = _response_of(failure)
         if response is not None and response.status in _GONE:
-            yield self._set_aside(title_id, "gone", f"HTTP {int(response.status)}")
-        elif failure.check(IgnoreRequest) and response is None:
-            yield self._set_aside(title_id, "forbidden_by_robots", "robots.txt, or a redirect to another site")
+            yield from self._answer(title_id, [_set_aside(title_id, "gone", f"HTTP {int(response.status)}")])
+        elif _is_forbidden(failure) and not self.crawler.stats.get_value("trailer_ml/robots_unavailable"):
+            yield from self._answer(title_id, [_set_aside(title_id, "forbidden_by_robots", "robots.txt")])
         else:
-            self._count("titles_unreachable")
+            why = f"HTTP {int(response.status)}" if response is not None else failure.getErrorMessage()
+            self.unanswered[title_id] = why or failure.type.__name__
 
-    def _list_title(self, title_id: str, page: pages.TitlePage) -> Iterator[dict[str, Any]]:
-        try:
-            items = [self._trailer(title_id, page, video) for video in page.videos]
-        except ValidationError as error:
-            first = error.errors()[0]
-            yield self._set_aside(title_id, "unreadable", f"{page.title}: {first['loc'][0]}: {first['msg']}")
-            return
-        self._count("titles_listed")
+    def _ask_chart(self, request: scrapy.Request) -> Iterator[scrapy.Request]:
+        """A chart page, unless it was asked for before."""
+        if fingerprint(request) not in self._asked_charts:
+            self._asked_charts.add(fingerprint(request))
+            self._count("charts_asked")
+            yield request.replace(callback=self.parse_chart, errback=self.chart_failed)
+
+    def _ask_titles(self, title_ids: Iterable[str]) -> Iterator[scrapy.Request]:
+        """Each title that was not asked for before."""
+        for title_id in title_ids:
+            if title_id in self._asked_titles:
+                continue
+            self._asked_titles.add(title_id)
+            self.unanswered[title_id] = _NO_WORD
+            yield scrapy.Request(
+                f"{self.base_url}/title/{title_id}/",
+                self.parse_title,
+                errback=self.title_failed,
+                cb_kwargs={"title_id": title_id},
+            )
+
+    def _answer(self, title_id: str, items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        self.unanswered.pop(title_id, None)
         for item in items:
             self._count("items")
             yield item
+
+    def _read_title(self, response: Response, title_id: str) -> list[dict[str, Any]]:
+        blocks = response.css('script[type="application/ld+json"]::text').getall()
+        page = pages.read_title(_next_data(response), [pages.parse_json(block) for block in blocks])
+        if page is None or not page.title_type:
+            return [_set_aside(title_id, "unreadable", "the page has no data that can be read")]
+        if page.title_type != "movie":
+            return [_set_aside(title_id, "not_a_movie", f"{page.title} ({page.title_type})")]
+        if page.is_undated:
+            return [_set_aside(title_id, "unreadable", f"{page.title}: no trailer of it has a date")]
+        if not page.videos:
+            return [_set_aside(title_id, "no_trailer", page.title)]
+        try:
+            return [self._trailer(title_id, page, video) for video in page.videos]
+        except ValidationError as error:
+            first = error.errors()[0]
+            return [_set_aside(title_id, "unreadable", f"{page.title}: {first['loc'][0]}: {first['msg']}")]
 
     def _trailer(self, title_id: str, page: pages.TitlePage, video: pages.Video) -> dict[str, Any]:
         trailer = Trailer.model_validate(
@@ -142,15 +179,8 @@ class ImdbSpider(scrapy.Spider):
         )
         return {"trailer": trailer.to_json(), "is_primary": video.film_id in {None, title_id}}
 
-    def _set_aside(self, title_id: str, reason: str, detail: str) -> dict[str, Any]:
-        self._count("items")
-        self._count("titles_set_aside")
-        return {"set_aside": {"id": f"imdb-{title_id}", "reason": reason, "detail": detail}}
-
     def _look_at_failure(self, failure: Failure) -> None:
-        """End the crawl if the site has had enough of it."""
-        if self.crawler.stats.get_value("trailer_ml/retry_after_s"):
-            raise CloseSpider("rate_limited")
+        """An error may be a challenge too."""
         response = _response_of(failure)
         if response is not None:
             self._is_challenge(response)
@@ -162,7 +192,7 @@ class ImdbSpider(scrapy.Spider):
             response.status == HTTPStatus.ACCEPTED
             or response.headers.get("x-amzn-waf-action")
             or any(word in response.body for word in _CHALLENGE_WORDS)
-            or (response.status == HTTPStatus.OK and not is_page)
+            or (response.status == HTTPStatus.OK and _is_html(response) and not is_page)
         ):
             self._challenges_in_a_row = 0
             return False
@@ -177,8 +207,17 @@ class ImdbSpider(scrapy.Spider):
         self.crawler.stats.inc_value(f"trailer_ml/{name}")
 
 
+def _set_aside(title_id: str, reason: str, detail: str) -> dict[str, Any]:
+    return {"set_aside": {"id": f"imdb-{title_id}", "reason": reason, "detail": detail}}
+
+
 def _is_html(response: Response) -> bool:
-    return isinstance(response, scrapy.http.TextResponse)
+    return isinstance(response, scrapy.http.TextResponse) and not isinstance(response, scrapy.http.JsonResponse)
+
+
+def _is_forbidden(failure: Failure) -> bool:
+    """Whether robots.txt forbids the page; Scrapy says so in words only."""
+    return bool(failure.check(IgnoreRequest)) and failure.getErrorMessage() == "Forbidden by robots.txt"
 
 
 def _next_data(response: Response) -> Any:

@@ -12,17 +12,18 @@ import asyncio
 import json
 import logging
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from scrapy.downloadermiddlewares.retry import RetryMiddleware
+from scrapy.http import Response, TextResponse
 
 from trailer_ml.catalog.retry_after import parse_retry_after
 
 if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.crawler import Crawler
-    from scrapy.http import Response
 
     from trailer_ml.settings import CatalogSettings
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _PACKAGE = __name__
 _WAIT_STATUS = (429, 503)
+_FORBID_ALL = b"User-agent: *\nDisallow: /\n"
 MAX_PAGE_BYTES = 10 * 2**20
 
 
@@ -72,21 +74,53 @@ def scrapy_settings(catalog: CatalogSettings, items_path: Path) -> dict[str, Any
 class RetryAfterMiddleware(RetryMiddleware):
     """Scrapy's retries, and a pause of the whole crawl where the site says for how long.
 
-    Where that is longer than `catalog.max_wait_s`, it is counted and the spider ends the crawl.
+    Where that is longer than `catalog.max_wait_s`, the crawl ends at once. A robots.txt that does not come because the
+    site is overloaded or broken forbids everything (RFC 9309, 2.3.1.4), where Scrapy would read on without one.
     """
+
+    _end: asyncio.Future[None] | None = None
 
     async def process_response(self, request: Request, response: Response) -> Request | Response:
         """Wait as told, then let Scrapy decide whether to try again."""
         wait_s = parse_retry_after(response.headers.get("Retry-After", b"").decode("latin-1"))
-        if response.status in _WAIT_STATUS and wait_s:
-            if wait_s > self.crawler.settings.getfloat("TRAILER_ML_MAX_WAIT_S"):
-                self.crawler.stats.set_value("trailer_ml/retry_after_s", wait_s)
-                return response
+        if response.status not in _WAIT_STATUS:
+            wait_s = None
+        if wait_s and wait_s > self.crawler.settings.getfloat("TRAILER_ML_MAX_WAIT_S"):
+            self._end_crawl(wait_s)
+            return self._forbid_all(request, "limited") if _is_robots(request) else response
+        if wait_s:
             logger.info("%s answered %d: waiting %.1f s", response.url, response.status, wait_s)
             self.crawler.engine.pause()
             await asyncio.sleep(wait_s)
             self.crawler.engine.unpause()
-        return super().process_response(request, response)
+        answer: Request | Response = super().process_response(request, response)
+        if _is_robots(request) and isinstance(answer, Response) and _may_pass(answer.status):
+            return self._forbid_all(request, f"HTTP {answer.status}")
+        return answer
+
+    def process_exception(self, request: Request, exception: Exception) -> Request | Response | None:
+        """As for an answer that is an error."""
+        again: Request | Response | None = super().process_exception(request, exception)
+        if again is None and _is_robots(request):
+            return self._forbid_all(request, type(exception).__name__)
+        return again
+
+    def _end_crawl(self, wait_s: float) -> None:
+        self.crawler.stats.set_value("trailer_ml/retry_after_s", wait_s)
+        # begun here, it comes before the next request; begun by who reads the answer, it would come after it
+        self._end = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason="rate_limited"))
+
+    def _forbid_all(self, request: Request, why: str) -> Response:
+        self.crawler.stats.set_value("trailer_ml/robots_unavailable", why)
+        return TextResponse(request.url, body=_FORBID_ALL, request=request)
+
+
+def _may_pass(status: int) -> bool:
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _is_robots(request: Request) -> bool:
+    return bool(request.meta.get("dont_obey_robotstxt"))  # of all requests here, only Scrapy's own for it says so
 
 
 class DurableLines:
