@@ -96,6 +96,20 @@ class Trailer(Record):
     """Under which licence the source offers it: an address or a name; empty: not known."""
 
 
+class Doubtful(Record):
+    """A trailer that is likely none of its film: a person decides."""
+
+    trailer_id: TrailerId
+    title: str
+    """Of the film."""
+    video_title: str
+    source_url: str
+    doubt: str
+    """In words."""
+    is_accepted: bool
+    """A person has said yes; the next crawl lists it."""
+
+
 class CatalogSummary(Record):
     """What one crawl of one interval found."""
 

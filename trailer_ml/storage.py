@@ -45,6 +45,11 @@ def late_key(listed_on: dt.date, found_on: dt.date) -> str:
     return f"catalog/listed={listed_on.isoformat()}/late={found_on.isoformat()}.jsonl"
 
 
+def doubtful_key(trailer_id: str) -> str:
+    """Where it is kept what a source says of a trailer that a person should look at first."""
+    return f"catalog/doubtful/{trailer_id}.json"
+
+
 def accepted_key(trailer_id: str) -> str:
     """Whose presence says that a person has looked at a doubtful trailer and wants it."""
     return f"catalog/accepted/{trailer_id}.json"

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from trailer_ml.catalog.choose import choose_trailers
 from trailer_ml.catalog.films import merge_films
 from trailer_ml.catalog.listing import list_crawled_days, read_trailers
+from trailer_ml.catalog.review import keep_doubtful, read_accepted, read_accepted_ids
 from trailer_ml.catalog.source import list_sources
 from trailer_ml.errors import SettingsError
 from trailer_ml.records import CatalogSummary, Quarantine, Trailer
-from trailer_ml.storage import accepted_key, catalog_key, encode_json, late_key, quarantine_key
+from trailer_ml.storage import catalog_key, encode_json, late_key, quarantine_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,10 +90,12 @@ def _choose(offered: Iterable[Trailer], settings: Settings, store: Store) -> lis
     """The new ones among what was offered: their films merged with those of the catalog, the best of each kept."""
     catalog = list(read_trailers(store))
     listed = {trailer.trailer_id for trailer in catalog}
-    new = merge_films((trailer for trailer in offered if trailer.trailer_id not in listed), catalog)
-    head, tail = accepted_key("|").split("|")
-    accepted = frozenset(key.removeprefix(head).removesuffix(tail) for key in store.list_keys(head))
-    return list(choose_trailers(new, catalog, accepted, settings))
+    accepted = read_accepted_ids(store) - listed
+    known = {trailer.trailer_id: trailer for trailer in (*read_accepted(accepted, store), *offered)}
+    new = merge_films((trailer for trailer in known.values() if trailer.trailer_id not in listed), catalog)
+    found = list(choose_trailers(new, catalog, accepted, settings))
+    keep_doubtful((entry for entry in found if isinstance(entry, Quarantine)), new, store)
+    return found
 
 
 def _check_is_over(day: dt.date) -> None:
