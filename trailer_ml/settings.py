@@ -243,7 +243,8 @@ class ModelSettings(StageSettings):
     use_distribution: bool = False
     """Keras data parallelism over all accelerators found."""
     cache_folder: Path = Path("~/.cache/trailer-ml/model")
-    """Local copies of shards, of the features of a frozen backbone and of encoders; may be deleted at any time."""
+    """Local copies of shards, of the features of a frozen backbone and of encoders; may be deleted at any time.
+    Of features and encoders the two used last are kept."""
 
 
 class IndexSettings(StageSettings):

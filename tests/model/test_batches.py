@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from trailer_ml.errors import DataError
 from trailer_ml.model.batches import plan_epoch
 from trailer_ml.model.dataset import DatasetTrailer
 from trailer_ml.settings import ModelSettings
@@ -87,6 +88,47 @@ def test_fewer_films_than_k_give_what_there_is() -> None:
     plan = plan_epoch(trailers, (*GENRES, "War"), settings(genres=5, each=4), phase=0, epoch=0)
     for batch in plan:
         assert Counter(batch.labels.tolist())[4] == 2
+
+
+def test_fewer_genres_than_asked_for_make_more_batches_not_a_shorter_epoch() -> None:
+    plan = plan_epoch(plain(), GENRES, settings(genres=6, each=5), phase=0, epoch=0)
+    assert Counter(n for batch in plan for n in batch.numbers.tolist()) == Counter(range(80))
+
+
+@pytest.mark.parametrize("epoch", range(8))
+def test_a_genre_that_is_only_lent_by_chance_makes_no_epoch_of_one_genre(epoch: int) -> None:
+    trailers = [trailer(n, ("Drama",)) for n in range(58)]
+    trailers += [trailer(58 + n, ("Comedy", "Drama")) for n in range(2)]
+    plan = plan_epoch(trailers, GENRES, settings(genres=4, each=4), phase=0, epoch=epoch)
+    for batch in plan:
+        assert Counter(GENRES[label] for label in batch.labels) == {"Drama": 4, "Comedy": 2}
+    assert 60 <= sum(len(batch.numbers) for batch in plan) < 66
+
+
+@pytest.mark.parametrize("epoch", range(8))
+def test_films_that_are_all_of_the_same_two_genres_are_told_apart(epoch: int) -> None:
+    for films in (4, 5):
+        trailers = [trailer(n, ("Comedy", "Drama"), film=n % films) for n in range(3 * films)]
+        for batch in plan_epoch(trailers, GENRES, settings(genres=4, each=4), phase=0, epoch=epoch):
+            each = sorted(Counter(batch.labels.tolist()).values())
+            assert len(each) == 2
+            assert each[1] > 1  # or there would be no pair
+
+
+@pytest.mark.parametrize(
+    "trailers",
+    [
+        [],
+        [trailer(n, ("Drama",)) for n in range(9)],
+        [*(trailer(n, ("Drama",)) for n in range(9)), trailer(9, ("Comedy",))],
+        [trailer(n, ("Comedy", "Drama"), film=n % 3) for n in range(9)],
+        [trailer(n, (GENRES[n % 2],), split="test") for n in range(9)],
+    ],
+    ids=["nothing", "one genre", "a genre of one film", "three films", "nothing to train on"],
+)
+def test_what_gives_no_two_genres_to_compare_is_an_error(trailers: list[DatasetTrailer]) -> None:
+    with pytest.raises(DataError, match="no two genres have two films each to train on"):
+        plan_epoch(trailers, GENRES, settings(), phase=0, epoch=0)
 
 
 def test_batches_follow_from_seed_phase_and_epoch() -> None:

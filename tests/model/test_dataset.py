@@ -112,7 +112,7 @@ def test_no_shards_is_an_error(store: Store, small: Settings) -> None:
 
 def test_too_few_films_is_an_error(store: Store, small: Settings, fill: Fill, make_world: Callable) -> None:
     fill(make_world(7))
-    with pytest.raises(DataError, match=r"7 films .* 8 are wanted"):
+    with pytest.raises(DataError, match=r"6 films .* 8 are wanted"):  # one is alone in its genre
         assemble_dataset(small, store)
 
 
@@ -120,15 +120,52 @@ def test_one_genre_is_an_error(
     store: Store, small: Settings, fill: Fill, make_world: Callable, make_trailer: Callable
 ) -> None:
     fill(relabelled(make_world(12), ["Drama"] * 12, make_trailer))
-    with pytest.raises(DataError, match="one genre, Drama"):
+    with pytest.raises(DataError, match="no genre but Drama has two films"):
         assemble_dataset(small, store)
 
 
-def test_a_genre_with_one_film_is_an_error_that_names_it(
+def test_a_genre_with_one_film_is_left_out_and_named(
+    store: Store,
+    small: Settings,
+    fill: Fill,
+    make_world: Callable,
+    make_trailer: Callable,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = relabelled(make_world(42), ["Drama", "Action"] * 20 + ["Horror", "War"], make_trailer)
+    world[7] = (make_trailer(7, ["Action", "War"]), world[7][1])
+    world[8] = (make_trailer(8, ["Drama", "Western"]), world[8][1])
+    world.append((make_trailer(42, ["Horror"], film=40), world[40][1]))
+    fill(world)
+    ref = assemble_dataset(small, store)
+    dataset = read_dataset(ref.version, store)
+
+    genres = {t.trailer_id: t.genres for t in dataset.trailers}
+    assert ref.genres == dataset.genres == ("Action", "Drama", "War")
+    assert (len(genres), dataset.n_without_genre) == (41, 2)
+    assert genres["imdb-vi0000007"] == ("Action", "War")
+    assert genres["imdb-vi0000008"] == ("Drama",)
+    assert genres["imdb-vi0000041"] == ("War",)
+    assert "genre Horror has one film only (imdb-tt0000040)" in caplog.text
+    assert "genre Western has one film only (imdb-tt0000008)" in caplog.text
+
+
+def test_genres_of_one_film_each_are_no_two_genres(
     store: Store, small: Settings, fill: Fill, make_world: Callable, make_trailer: Callable
 ) -> None:
-    fill(relabelled(make_world(12), ["Drama", "Action"] * 5 + ["Drama", "Horror"], make_trailer))
-    with pytest.raises(DataError, match=r"genre Horror has one film only \(imdb-tt0000011\)"):
+    fill(relabelled(make_world(12), ["Drama"] * 10 + ["Action", "Horror"], make_trailer))
+    with pytest.raises(DataError, match="no genre but Drama has two films"):
+        assemble_dataset(small, store)
+
+
+def test_two_genres_of_the_same_three_films_are_no_two_genres(
+    store: Store, small: Settings, fill: Fill, make_world: Callable, make_trailer: Callable
+) -> None:
+    films = [number for number in range(99) if split_of(f"imdb-tt{number:07d}", small.model) == "train"][:3]
+    others = [number for number in range(99) if split_of(f"imdb-tt{number:07d}", small.model) == "test"][:9]
+    features = make_world(1)[0][1]
+    fill([(make_trailer(number, ["Drama", "Action"]), features) for number in films + others])
+    with pytest.raises(DataError, match="no two genres have two films each to train on"):
         assemble_dataset(small, store)
 
 
@@ -136,7 +173,7 @@ def test_no_labels_at_all_is_an_error(
     store: Store, small: Settings, fill: Fill, make_world: Callable, make_trailer: Callable
 ) -> None:
     fill([(make_trailer(n, []), features) for n, (_, features) in enumerate(make_world(12))])
-    with pytest.raises(DataError, match="0 films with a genre"):
+    with pytest.raises(DataError, match="0 films with a genre that another has too are too few"):
         assemble_dataset(small, store)
 
 

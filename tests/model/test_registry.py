@@ -1,5 +1,6 @@
 """The champion: who becomes it, why, and how it is opened; and the checkpoints that lead there."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from trailer_ml.errors import ConflictError, ModelMismatchError, NoModelError
 from trailer_ml.model import checkpoints
 from trailer_ml.model.card import ModelCard, card_key
+from trailer_ml.model.copies import keep_newest
 from trailer_ml.model.registry import judge, load_encoder, promote_model, read_champion
 from trailer_ml.records import Evaluation
 from trailer_ml.settings import FeatureSettings, ModelSettings, Settings
@@ -82,8 +84,26 @@ def test_a_champion_that_was_not_measured_on_these_queries_stands_by_its_card(se
         put_card(store, evaluation(version, ours))
     promote_model(evaluation("m-1", 0.8), settings, store)
     second = promote_model(evaluation("m-2", 0.7, champion="m-1"), settings, store)
+    assert second.champion == "m-1"
     assert not second.is_promoted
     assert "0.800 of the champion m-1" in second.reason
+
+
+def test_an_old_promotion_run_again_brings_no_worse_model_back(settings: Settings, store: Store) -> None:
+    """Each was better than the one before it; the first was measured against none."""
+    measured = [
+        evaluation("m-1", 0.7),
+        evaluation("m-2", 0.8, champion="m-1", champion_map_at_k=0.7),
+        evaluation("m-3", 0.9, champion="m-2", champion_map_at_k=0.8),
+    ]
+    for each in measured:
+        put_card(store, each)
+        assert promote_model(each, settings, store).is_promoted
+    for each, against in zip(measured, ("no champion", "m-1"), strict=False):
+        again = promote_model(each, settings, store)
+        assert (again.is_promoted, again.champion) == (False, "m-3")
+        assert again.reason == f"it was measured against {against}, not against m-3: evaluate it again"
+    assert read_champion(store) == "m-3"
 
 
 def test_a_model_without_a_card_is_not_promoted(settings: Settings, store: Store) -> None:
@@ -111,6 +131,28 @@ def test_an_encoder_that_is_not_the_cards_is_refused(store: Store, tmp_path: Pat
     with pytest.raises(ModelMismatchError, match=r"models/m-1/encoder\.keras is damaged"):
         load_encoder(store, "m-1", tmp_path)
     assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_a_model_whose_encoder_is_gone_is_no_model(store: Store, tmp_path: Path) -> None:
+    put_card(store, evaluation())
+    with pytest.raises(NoModelError, match="m-1 has a card and no encoder any more"):
+        load_encoder(store, "m-1", tmp_path)
+
+
+def test_of_local_copies_the_two_used_last_stay(tmp_path: Path) -> None:
+    copies = [tmp_path / name for name in ("a", "b", "c.keras", "d")]
+    for age_s, copy in enumerate(copies):
+        if copy.suffix:
+            copy.touch()
+        else:
+            copy.mkdir()
+            (copy / "vectors.npy").touch()
+        os.utime(copy, (10**9 - age_s, 10**9 - age_s))  # the last is the oldest
+    (tmp_path / ".being-made").mkdir()
+    keep_newest(copies[3])
+    assert {path.name for path in tmp_path.iterdir()} == {"d", "a", ".being-made"}
+    keep_newest(copies[0])
+    assert {path.name for path in tmp_path.iterdir()} == {"d", "a", ".being-made"}
 
 
 class KerasLike:
@@ -152,7 +194,7 @@ def test_the_latest_checkpoint_is_found_and_older_ones_are_gone(store: Store) ->
 def test_half_a_checkpoint_is_not_there_and_a_damaged_one_is_passed_over(store: Store) -> None:
     state = {"encoder": variables((2, 3))}
     checkpoints.write_checkpoint(store, "m-1", 0, [{"loss": 3.0}], state)
-    store.put_bytes(model_key("m-1", "checkpoints/00/0002.npz"), b"half of it")
+    store.put_bytes(model_key("m-1", f"checkpoints/00/0002.{'0' * 16}.npz"), b"half of it")
     latest = checkpoints.read_latest(store, "m-1")
     assert latest
     assert latest.n_epochs == 1

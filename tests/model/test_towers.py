@@ -1,6 +1,7 @@
 """Towers and backbones: shapes, missing parts, what is frozen, what is saved, and what is refused."""
 
 import json
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from trailer_ml.model import archive, checkpoints
 from trailer_ml.model.backbones import calibrate, leaf_layers, load_backbone, weights_digest
 from trailer_ml.model.checkpoints import Checkpoint
 from trailer_ml.model.encoder import Encoder
+from trailer_ml.model.layers import FrameBackbone
 from trailer_ml.model.towers import build_encoder, build_trainer
 from trailer_ml.model.train import set_trainable
 from trailer_ml.settings import FeatureSettings, ModelSettings
@@ -148,6 +150,14 @@ def test_an_archive_holds_no_time_and_is_the_same_each_time(encoder: keras.Model
         assert json.loads(members.read("metadata.json"))["date_saved"].startswith("1980")
 
 
+def test_what_a_killed_task_left_of_an_archive_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "trailer-ml-model-left-behind").mkdir()
+    pictures = keras.Input((8,))
+    archive.to_bytes(keras.Model(pictures, keras.layers.ReLU()(pictures)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "encoder.keras"
     path.write_bytes(b"no zip")
@@ -185,6 +195,33 @@ def test_a_layer_in_the_middle_answers(store: Store) -> None:
     cut = load_backbone(SETTINGS.model_copy(update={"backbone_layer": "block_3_expand_relu"}), store).layer
     assert cut.backbone.layers[-1].name == "block_3_expand_relu"
     assert cut(arrays()[0]).shape == (5, N_FRAMES, 48)
+
+
+def frame_backbone(size: int = 8, *, dtype: str = "float32", cuts_off: bool = True) -> FrameBackbone:
+    """What cuts off is below 0 has no weights; with and without it they are the same."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    pictures = keras.Input((size, size, 3))
+    answer = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(pictures))
+    if cuts_off:
+        answer = keras.layers.ReLU()(answer)
+    return FrameBackbone(keras.Model(pictures, answer, name="small"), size, None, name="backbone", dtype=dtype)
+
+
+def test_a_digest_names_what_is_computed(tmp_path: Path) -> None:
+    whole = weights_digest(frame_backbone())
+    others = [frame_backbone(size=9), frame_backbone(dtype="mixed_float16"), frame_backbone(cuts_off=False)]
+    assert len({whole, *map(weights_digest, others)}) == 4
+
+    layer = frame_backbone()
+    set_trainable(layer.backbone, 1)
+    assert weights_digest(layer) == whole
+    path = tmp_path / "encoder.keras"
+    frames = keras.Input((N_FRAMES, 8, 8, 3), dtype="uint8")
+    path.write_bytes(archive.to_bytes(keras.Model(frames, layer(frames))))
+    assert weights_digest(archive.load(path).get_layer("backbone")) == whole
+    layer.backbone.weights[0].assign(layer.backbone.weights[0] * 2)
+    assert weights_digest(layer) != whole
 
 
 def keras_file(path: Path, shape: tuple[int | None, ...], *, is_flat: bool = False) -> Path:
@@ -227,6 +264,7 @@ def test_a_file_that_is_no_model_is_an_error(store: Store, tmp_path: Path) -> No
 
 
 def test_imagenet_weights_are_never_replaced_silently_and_are_kept_in_the_store(store: Store, tmp_path: Path) -> None:
+    keras.utils.clear_session()
     keras.utils.set_random_seed(5)
     original = load_backbone(SETTINGS, store).layer
     path = tmp_path / "kept.weights.h5"
@@ -235,6 +273,7 @@ def test_imagenet_weights_are_never_replaced_silently_and_are_kept_in_the_store(
         load_backbone(SETTINGS.model_copy(update={"weights": "imagenet"}), store)
     name = str(told.value).split("backbones/")[1].split(",")[0]
     store.put_bytes(backbone_key(name), path.read_bytes())
+    keras.utils.clear_session()
     kept = load_backbone(SETTINGS.model_copy(update={"weights": "imagenet"}), store)
     assert kept.weights == "imagenet"
     assert weights_digest(kept.layer) == weights_digest(original)

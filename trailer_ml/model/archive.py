@@ -10,23 +10,25 @@ Does not belong here: where the bytes are kept.
 from __future__ import annotations
 
 import json
-import tempfile
 import zipfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 import trailer_ml.model.layers  # noqa: F401 - registers what a saved encoder is made of
 from trailer_ml.errors import ModelMismatchError
+from trailer_ml.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def to_bytes(model: keras.Model) -> bytes:
     """The model, weights included, as a `.keras` archive."""
-    with tempfile.TemporaryDirectory(prefix="trailer-ml-model-") as folder:
-        written, canonical = Path(folder, "written.keras"), Path(folder, "canonical.keras")
+    with scratch_folder("trailer-ml-model-") as folder:
+        written, canonical = folder / "written.keras", folder / "canonical.keras"
         model.save(written)
         with zipfile.ZipFile(written) as source, zipfile.ZipFile(canonical, "w", zipfile.ZIP_STORED) as target:
             for name in sorted(source.namelist()):

@@ -8,10 +8,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +18,7 @@ import tensorflow as tf
 
 from trailer_ml.errors import DataError, SettingsError
 from trailer_ml.model.layers import FrameBackbone
+from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import backbone_key, encode_json, sha256_of_file
 
 if TYPE_CHECKING:
@@ -96,12 +96,23 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def weights_digest(layer: FrameBackbone) -> str:
-    """A name for what this layer computes: 16 hex digits over its settings and every weight."""
-    config = layer.get_config()
-    digest = hashlib.sha256(encode_json([config["image_size"], config["preprocessing"]]))
+    """A name for what this layer computes: 16 hex digits over its settings, its architecture and every weight.
+
+    What is trainable makes no difference. The names of layers do: they are counted anew for each model (initial.py),
+    and another name costs a computation, never a wrong answer.
+    """
+    architecture = keras.saving.serialize_keras_object(layer.backbone)["config"]
+    facts = [layer.image_size, layer.preprocessing, layer.compute_dtype, _without_trainable(architecture)]
+    digest = hashlib.sha256(encode_json(facts))
     for weight in layer.backbone.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _without_trainable(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {name: _without_trainable(value) for name, value in config.items() if name != "trainable"}
+    return [_without_trainable(member) for member in config] if isinstance(config, list | tuple) else config
 
 
 def _names() -> list[str]:
@@ -146,8 +157,8 @@ def _load_imagenet(model: keras.Model, settings: ModelSettings, store: Store) ->
     """Into `model`: from the store, or fetched by Keras and put there, so that no later run needs a network."""
     arguments = hashlib.sha256(encode_json(settings.backbone_arguments)).hexdigest()[:8]
     key = backbone_key(f"{settings.backbone}-{arguments}-imagenet.weights.h5")
-    with tempfile.TemporaryDirectory(prefix="trailer-ml-backbone-") as folder:
-        path = Path(folder, "imagenet.weights.h5")
+    with scratch_folder("trailer-ml-backbone-") as folder:
+        path = folder / "imagenet.weights.h5"
         if not store.exists(key):
             with _said_plainly(settings, f"s3://{store.settings.bucket}/{store.settings.prefix}{key}"):
                 fetched = getattr(keras.applications, settings.backbone)(

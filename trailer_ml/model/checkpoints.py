@@ -1,9 +1,10 @@
 """The state of a training after each epoch, so that a killed one goes on where it was.
 
-A checkpoint is two objects, `checkpoints/<phase>/<epoch>.npz` and, written after it, `.json` with the hash of the
-first and the history so far. Older ones are deleted when a newer one is whole. The variables of the encoder, of the
-classifiers and of the optimizer are stored by their order and name, which do not depend on what is frozen (freezing
-and unfreezing breaks formats that go by trainable first: tensorflow #52923).
+A checkpoint is two objects, `checkpoints/<phase>/<epoch>.<hash>.npz` and, written after it, `<epoch>.json` with the
+hash of the first and the history so far. A late twin on other hardware, whose numbers differ a little, so overwrites
+nothing that a manifest speaks of. Older ones are deleted when a newer one is whole. The variables of the encoder, of
+the classifiers and of the optimizer are stored by their order and name, which do not depend on what is frozen
+(freezing and unfreezing breaks formats that go by trainable first: tensorflow #52923).
 
 Does not belong here: when a checkpoint is made.
 """
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from trailer_ml.errors import ModelMismatchError
+from trailer_ml.errors import MissingObjectError, ModelMismatchError
 from trailer_ml.storage import model_key, sha256_of
 
 if TYPE_CHECKING:
@@ -62,10 +63,11 @@ def write_checkpoint(
     arrays: dict[str, Any] = {name: np.asarray(value.numpy()) for name, value in _named(variables)}
     np.savez(file, allow_pickle=False, **arrays)
     data, name = file.getvalue(), _name(version, phase, len(history))
+    sha256 = sha256_of(data)
     older = [key for key in store.list_keys(_prefix(version)) if key < name]  # a slow twin deletes nothing newer
-    store.put_bytes(f"{name}.npz", data)
-    store.put_json(f"{name}.json", {"sha256": sha256_of(data), "history": history})
-    for key in sorted(older):  # .json sorts before .npz: a manifest never outlives its object
+    store.put_bytes(_object_key(name, sha256), data)
+    store.put_json(f"{name}.json", {"sha256": sha256, "history": history})
+    for key in sorted(older, key=lambda key: not key.endswith(".json")):  # a manifest never outlives its object
         store.delete(key)
 
 
@@ -75,9 +77,12 @@ def read_latest(store: Store, version: str) -> Checkpoint | None:
     manifests = sorted(key for key in store.list_keys(prefix) if key.endswith(".json"))
     for key in reversed(manifests):
         manifest = store.read_json(key)
-        data = store.read_bytes(f"{key.removesuffix('.json')}.npz")
+        try:
+            data = store.read_bytes(_object_key(key.removesuffix(".json"), manifest["sha256"]))
+        except MissingObjectError:
+            data = b""
         if sha256_of(data) != manifest["sha256"]:
-            logger.warning("%s does not match its hash and is passed over", key)
+            logger.warning("%s: the object of this hash is not there; it is passed over", key)
             continue
         phase, epoch = key.removeprefix(prefix).removesuffix(".json").split("/")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -107,6 +112,10 @@ def _named(variables: Variables) -> list[tuple[str, Any]]:
 
 def _prefix(version: str) -> str:
     return model_key(version, "checkpoints/")
+
+
+def _object_key(name: str, sha256: str) -> str:
+    return f"{name}.{sha256[:16]}.npz"
 
 
 def _name(version: str, phase: int, n_epochs: int) -> str:

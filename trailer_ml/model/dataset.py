@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
 from trailer_ml.errors import DataError, MissingObjectError, SettingsError
+from trailer_ml.model.batches import plan_epoch
 from trailer_ml.records import BatchRef, DatasetRef, FilmId, Record, TrailerId, Version
 from trailer_ml.settings import FeatureSettings, ModelSettings
 from trailer_ml.shards.read import list_shards
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_SCHEMA = 1
+CODE_SCHEMA = 2
 """Goes up when the same shards and settings would give another model."""
 
 Split = Literal["train", "validation", "test"]
@@ -70,7 +71,7 @@ class Dataset(Record):
     shards: tuple[DatasetShard, ...]
     trailers: tuple[DatasetTrailer, ...]
     n_without_genre: int
-    """Left out: nothing can be learned from them."""
+    """Left out: nothing can be learned from them. They have no genre, or only such as no other film has."""
     model: ModelSettings
     """The settings it was assembled with; training goes by these, whatever is set by then."""
     features: FeatureSettings
@@ -106,12 +107,13 @@ def assemble_dataset(settings: Settings, store: Store) -> DatasetRef:
     shards = _usable_shards(list_shards(store), settings.features)
     taken_down = read_taken_down(store) & {i for _, manifest in shards for i in manifest.trailer_ids}
     trailers, n_without_genre = _label(shards, taken_down, store, settings.model)
+    trailers, n_alone = _drop_lone_genres(trailers)
     dataset = Dataset(
         version=_version(shards, trailers, taken_down, settings),
         genres=tuple(sorted({genre for trailer in trailers for genre in trailer.genres})),
         shards=tuple(DatasetShard(batch=batch, sha256=manifest.sha256) for batch, manifest in shards),
         trailers=tuple(trailers),
-        n_without_genre=n_without_genre,
+        n_without_genre=n_without_genre + n_alone,
         model=ModelSettings(**settings.model.model_dump(exclude=_NOT_IN_VERSION)),
         features=FeatureSettings(**settings.features.view),
     )
@@ -150,28 +152,21 @@ def check_learnable(dataset: Dataset, settings: ModelSettings) -> None:
     """Refuse before minutes are spent.
 
     Raises:
-        DataError: too few films, one genre only, a genre of one film, a split without films.
+        DataError: too few films, one genre only, a split without films, no two genres to make batches of.
     """
     if dataset.n_films < settings.min_films:
         raise DataError(
-            f"{dataset.n_films} films with a genre are too few to train on, {settings.min_films} are wanted: "
-            "download more, or lower TRAILER_MODEL_MIN_FILMS"
+            f"{dataset.n_films} films with a genre that another has too are too few to train on, "
+            f"{settings.min_films} are wanted: download more, or lower TRAILER_MODEL_MIN_FILMS"
         )
     if len(dataset.genres) < 2:  # noqa: PLR2004 - one class cannot be told apart from itself
-        raise DataError(f"all trailers are of one genre, {dataset.genres[0]}: nothing can be told apart")
-    films = _films_by_genre(dataset.trailers)
-    for genre in dataset.genres:
-        if len(films[genre]) < 2:  # noqa: PLR2004 - a positive is another film of the same genre
-            raise DataError(
-                f"genre {genre} has one film only ({films[genre].pop()}), so nothing to be similar to: add more"
-            )
+        raise DataError(f"no genre but {dataset.genres[0]} has two films: nothing can be told apart")
     splits = Counter(trailer.split for trailer in dataset.trailers)
     for split in ("train", "test"):
         if not splits[split]:
             raise DataError(f"no film falls into the {split} split: add films, or change TRAILER_MODEL_TEST_SHARE")
+    plan_epoch(dataset.trailers, dataset.genres, settings, phase=0, epoch=0)
     known = _films_by_genre(t for t in dataset.trailers if t.split == "train")
-    if sum(len(films) > 1 for films in known.values()) < 2:  # noqa: PLR2004
-        raise DataError("fewer than two genres have two films to train on: add films")
     if unseen := [genre for genre in dataset.genres if not known[genre]]:
         logger.warning("no film to train on for %s: %s", dataset.version, ", ".join(unseen))
 
@@ -229,6 +224,23 @@ def _label(
                 )
             )
     return trailers, n_without_genre
+
+
+def _drop_lone_genres(trailers: Sequence[DatasetTrailer]) -> tuple[list[DatasetTrailer], int]:
+    """The trailers with such of their genres as two films have at least, and how many are left with none.
+
+    A film that is alone in its genre has nothing to be similar to; that is no reason to train no model at all.
+    """
+    films = _films_by_genre(trailers)
+    lone = {genre: members for genre, members in films.items() if len(members) < 2}  # noqa: PLR2004 - needs another
+    for genre, (film_id,) in sorted(lone.items()):
+        logger.warning("genre %s has one film only (%s) and is left out", genre, film_id)
+    kept = [
+        trailer.model_copy(update={"genres": tuple(genre for genre in trailer.genres if genre not in lone)})
+        for trailer in trailers
+        if not lone.keys() >= set(trailer.genres)
+    ]
+    return kept, len(trailers) - len(kept)
 
 
 def _version(

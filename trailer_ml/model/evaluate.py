@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from trailer_ml.errors import DataError, TrailerError
+from trailer_ml.errors import DataError, ModelMismatchError, NoModelError
 from trailer_ml.model import archive, checkpoints
 from trailer_ml.model.card import ModelCard, card_key
 from trailer_ml.model.dataset import dataset_key, read_dataset
@@ -61,12 +61,23 @@ class Retrieval(NamedTuple):
 def evaluate_model(dataset: DatasetRef, settings: Settings, store: Store) -> Evaluation:
     """Measure a trained model, and store it: `encoder.keras` first, its card last.
 
+    The card says how it compares with the champion of that time. Where another one has come since, the same queries
+    are put to that one too, and the result is kept beside the card, one for each champion.
+
     Raises:
         DataError: its training is not finished.
     """
     found = store.read_json_or_none(card_key(dataset.version))
-    if found is not None:
-        return ModelCard.model_validate(found).evaluation
+    if found is None:
+        return _measure_first(dataset, settings, store)
+    measured = ModelCard.model_validate(found).evaluation
+    champion = read_champion(store)
+    if champion in {None, dataset.version, measured.champion}:
+        return measured
+    return _measure_against(champion, measured, settings, store)
+
+
+def _measure_first(dataset: DatasetRef, settings: Settings, store: Store) -> Evaluation:
     described = read_dataset(dataset.version, store)
     cache_folder = settings.model.cache_folder.expanduser()
     set_up_keras(described.model)
@@ -124,6 +135,23 @@ def evaluate_model(dataset: DatasetRef, settings: Settings, store: Store) -> Eva
         | {"python": platform.python_version()},
     )
     store.create_json(card_key(described.version), card.to_json())
+    return evaluation
+
+
+def _measure_against(champion: str, measured: Evaluation, settings: Settings, store: Store) -> Evaluation:
+    """What was measured before, beside another champion: the model and the queries are what they were."""
+    key = model_key(measured.version, f"evaluations/{champion}.json")
+    kept = store.read_json_or_none(key)
+    if kept is not None:
+        return Evaluation.model_validate(kept)
+    described = read_dataset(measured.version, store)
+    figure = None
+    if opponent := _opponent(champion, described, store, settings):
+        with Examples(described, store, settings.model.cache_folder.expanduser() / "shards") as examples:
+            vectors = _embed_all({"champion": opponent}, examples)
+        figure = measure_retrieval(vectors["champion"], described.trailers).map_at_k
+    evaluation = measured.model_copy(update={"champion": champion, "champion_map_at_k": figure})
+    store.create_json(key, evaluation.to_json())
     return evaluation
 
 
@@ -187,13 +215,16 @@ def _trained(dataset: Dataset, encoder: keras.Model, store: Store) -> keras.Mode
 
 
 def _opponent(champion: str, dataset: Dataset, store: Store, settings: Settings) -> Encoder | None:
-    """The champion, if it can look at these trailers."""
+    """The champion, if it can look at these trailers.
+
+    Only what will never change is taken for an answer, for the answer is kept: a store that does not answer is none.
+    """
     try:
         encoder = load_encoder(store, champion, settings.model.cache_folder)
-    except TrailerError as error:
+    except (NoModelError, ModelMismatchError) as error:
         logger.warning("the champion %s cannot be compared: %s", champion, error)
         return None
-    if encoder.feature_settings != dataset.features:
+    if encoder.feature_settings.view != dataset.features.view:
         logger.warning("the champion %s was trained on other features and cannot be compared", champion)
         return None
     return encoder

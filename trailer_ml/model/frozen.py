@@ -19,6 +19,7 @@ import numpy as np
 
 from trailer_ml.errors import MissingObjectError
 from trailer_ml.model.backbones import weights_digest
+from trailer_ml.model.copies import keep_newest
 from trailer_ml.model.towers import BATCH, frame_model
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import backbone_key, encode_json
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 
     from trailer_ml.model.dataset import Dataset
     from trailer_ml.model.examples import Arrays, Examples
-    from trailer_ml.scratch import scratch_folder
-from trailer_ml.storage import Store
+    from trailer_ml.storage import Store
 
 N_VIEWS = 2
 """A frame is kept as it is and mirrored."""
@@ -59,7 +59,7 @@ def keep_frozen(dataset: Dataset, examples: Examples, encoder: keras.Model, stor
         examples: their pictures.
         encoder: its backbone is used as it is now.
         store: where the vectors are kept.
-        cache_folder: for the memory-mapped files.
+        cache_folder: for the memory-mapped files; those of the newest data sets stay.
     """
     backbone = encoder.get_layer("backbone")
     digest = weights_digest(backbone)
@@ -69,6 +69,7 @@ def keep_frozen(dataset: Dataset, examples: Examples, encoder: keras.Model, stor
             _fill(aside / "whole", dataset, examples, encoder, digest, store)
             with contextlib.suppress(OSError):  # somebody was quicker, with the same files
                 (aside / "whole").rename(folder)
+    keep_newest(folder)
     return Frozen(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Frozen._fields))
 
 

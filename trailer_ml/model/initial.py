@@ -6,8 +6,6 @@ Does not belong here: what the encoder is made of (towers.py, backbones.py).
 from __future__ import annotations
 
 import logging
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import keras
@@ -18,6 +16,7 @@ from trailer_ml.errors import DataError, SettingsError
 from trailer_ml.model import archive
 from trailer_ml.model.backbones import CALIBRATION_FRAMES, calibrate, load_backbone
 from trailer_ml.model.towers import BATCH, build_encoder, frame_model
+from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import model_key, sha256_of, sha256_of_file
 
 if TYPE_CHECKING:
@@ -69,12 +68,18 @@ def read_or_make_initial(dataset: Dataset, examples: Examples, store: Store) -> 
     if described is None:
         encoder, weights = _make(dataset, examples, store)
         data = archive.to_bytes(encoder)
-        store.put_bytes(_key(dataset, "keras"), data)
-        store.create_json(_key(dataset, "json"), {"sha256": sha256_of(data), "weights": weights})
+        is_ours = store.create_bytes(_key(dataset, "keras"), data)
+        if (
+            not is_ours
+        ):  # an earlier try was killed, or another is at it: on other hardware, weights may differ a little
+            data = store.read_bytes(_key(dataset, "keras"))
+        described = {"sha256": sha256_of(data), "weights": weights}
+        store.create_json(_key(dataset, "json"), described)
         logger.info("model %s begins: %s, %s weights", dataset.version, dataset.model.backbone, weights)
-        return Initial(encoder, weights)
-    with tempfile.TemporaryDirectory(prefix="trailer-ml-initial-") as folder:
-        path = Path(folder, "initial.keras")
+        if is_ours:
+            return Initial(encoder, weights)
+    with scratch_folder("trailer-ml-initial-") as folder:
+        path = folder / "initial.keras"
         store.read_file(_key(dataset, "keras"), path)
         if sha256_of_file(path) != described["sha256"]:
             raise DataError(f"the initial encoder of {dataset.version} in the store is not the one that was written")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from trailer_ml.errors import ModelMismatchError, NoModelError
+from trailer_ml.errors import MissingObjectError, ModelMismatchError, NoModelError
 from trailer_ml.model.card import read_card
+from trailer_ml.model.copies import keep_newest
 from trailer_ml.records import Promotion
 from trailer_ml.settings import ModelSettings
 from trailer_ml.storage import CHAMPION_KEY, model_key, sha256_of_file
@@ -34,6 +35,9 @@ def read_champion(store: Store) -> str | None:
 def promote_model(evaluation: Evaluation, settings: Settings, store: Store) -> Promotion:
     """Put a model into use if it is better than the one that is.
 
+    Only a comparison with the model that is in use now counts: an old evaluation, tried again after others were
+    promoted, would bring a worse model back.
+
     Raises:
         NoModelError: the model that was evaluated is not in the store.
         ConflictError: somebody else promoted a model at the same time.
@@ -44,6 +48,12 @@ def promote_model(evaluation: Evaluation, settings: Settings, store: Store) -> P
     champion = str(seen.value["version"]) if seen else None
     if champion == version:
         return Promotion(version=version, is_promoted=False, champion=champion, reason="it is the champion already")
+    if champion is not None and evaluation.champion != champion:
+        reason = (
+            f"it was measured against {evaluation.champion or 'no champion'}, not against {champion}: evaluate it again"
+        )
+        logger.info("model %s is not promoted: %s", version, reason)
+        return Promotion(version=version, is_promoted=False, champion=champion, reason=reason)
     is_better, reason = judge(evaluation, champion, _champion_figure(evaluation, champion, store), settings.model)
     if is_better:
         store.swap_pointer(CHAMPION_KEY, {"version": version, "map_at_k": evaluation.map_at_k, "k": evaluation.k}, seen)
@@ -99,10 +109,14 @@ def load_encoder(store: Store, version: str | None = None, cache_folder: Path | 
     path = folder / f"{card.encoder_sha256}.keras"
     if not path.exists() or sha256_of_file(path) != card.encoder_sha256:
         folder.mkdir(parents=True, exist_ok=True)
-        store.read_file(model_key(version, "encoder.keras"), path)
+        try:
+            store.read_file(model_key(version, "encoder.keras"), path)
+        except MissingObjectError as error:
+            raise NoModelError(f"model {version} has a card and no encoder any more: train another") from error
         if sha256_of_file(path) != card.encoder_sha256:
             path.unlink()
             raise ModelMismatchError(f"models/{version}/encoder.keras is damaged: its bytes are not what its card says")
+    keep_newest(path)
     from trailer_ml.model.encoder import Encoder
 
     return Encoder.from_file(path, version, card.features)
@@ -112,6 +126,6 @@ def _champion_figure(evaluation: Evaluation, champion: str | None, store: Store)
     """The champion's figure on the same queries; where it could not be had, the one of its own card."""
     if champion is None:
         return None
-    if evaluation.champion == champion and evaluation.champion_map_at_k is not None:
+    if evaluation.champion_map_at_k is not None:
         return evaluation.champion_map_at_k
     return read_card(champion, store).evaluation.map_at_k
