@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from trailer_ml import cli
-from trailer_ml.records import BatchRef, Quarantine
+from trailer_ml.model.card import read_card
+from trailer_ml.records import BatchRef, Quarantine, ShardManifest
 from trailer_ml.settings import as_environment
-from trailer_ml.storage import batch_key, catalog_key, quarantine_key
+from trailer_ml.storage import batch_key, catalog_key, index_key, quarantine_key, shard_key, shard_manifest_key
 
 
 @pytest.fixture
@@ -110,6 +111,36 @@ def test_wrong_usage_is_exit_2(run, argv):
     status, out, err = run(*argv)
     assert (status, out) == (2, "")
     assert err.startswith("usage:")
+
+
+def test_a_bad_shard_is_exit_1_after_the_others(run, store, put_champion):
+    view = read_card(put_champion(), store).features.view
+    bad = BatchRef(listed_on=dt.date(2026, 11, 20), number=0)
+    manifest = ShardManifest(
+        key=shard_key(bad), sha256="0" * 64, size_bytes=1, count=1, trailer_ids=("imdb-vi9",), film_ids=("imdb-tt9",),
+        sampler="exact", features=view, schema_version=1, extractor_version="1",
+    )  # fmt: skip
+    store.create_json(shard_manifest_key(bad), manifest.to_json())
+    status, out, err = run("embed", "--json")
+    assert status == 1
+    assert json.loads(out)["bad"][0]["key"] == shard_key(bad)
+    assert one_line(err).startswith(f"trailer-ml: 1 bad shards were left out ({shard_key(bad)})")
+
+
+def test_embed_then_publish_verifies(run, settings, store, put_embedded, make_vectors, put_champion):
+    """An index that was damaged since it was built is refused by name, and built again where it is asked for."""
+    from trailer_ml.index.build import build_index
+
+    put_embedded(make_vectors(30))
+    put_champion()
+    assert run("embed")[0] == 0
+    version = build_index(settings, store).version
+    store.put_bytes(index_key(version, "index.ann"), b"not what it was")
+    status, _, err = run("index", "publish", version)
+    assert status == 1
+    assert "damaged in the store" in one_line(err)
+    status, out, _ = run("index", "publish", "--json")
+    assert (status, json.loads(out)["version"], json.loads(out)["is_published"]) == (0, version, True)
 
 
 def test_a_video_that_is_none(run, tmp_path):

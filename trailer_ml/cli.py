@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NAMED = 5  # of what is bad, so many are named
+
 
 class Context(NamedTuple):
     """What every command is given."""
@@ -128,8 +130,14 @@ def embed(context: Context) -> Iterator[Record]:
     """Compute the champion's vectors for every shard that has none yet."""
     from trailer_ml.embeddings.embed import embed_shards, plan_embeddings
 
+    bad = []
     for chunk in plan_embeddings(context.settings, context.store):
-        yield embed_shards(chunk, context.settings, context.store)
+        summary = embed_shards(chunk, context.settings, context.store)
+        bad += [shard.key for shard in summary.bad]
+        yield summary
+    if bad:
+        names = ", ".join(bad[:_NAMED])
+        raise TrailerError(f"{len(bad)} bad shards were left out ({names}): `trailer-ml verify` says more")
 
 
 def index_build(context: Context) -> Record:

@@ -134,6 +134,57 @@ def sum_up(days: Any, found: Any, planned: Any, shards: Any) -> dict[str, Any]:
     return numbers
 
 
+def skip_without_champion(store: Store) -> None:
+    """Nothing is indexed before there is a model.
+
+    Raises:
+        AirflowSkipException: none has been promoted yet.
+    """
+    from trailer_ml.model.registry import read_champion
+
+    if read_champion(store) is None:
+        raise AirflowSkipException("no model has been promoted yet: trailers_train makes one")
+
+
+def stop_without_plan(planned: Any, store: Store) -> None:
+    """Stop a task that follows whatever became of the plan: one that was skipped and one that failed are both None.
+
+    Raises:
+        AirflowSkipException: nothing was planned, for no model has been promoted yet.
+        AirflowFailException: the planning failed.
+    """
+    if planned is None:
+        skip_without_champion(store)
+        raise AirflowFailException("the planning failed, see its log: what was served stays")
+
+
+def sum_up_index(planned: Any, embedded: Any, built: Any, published: Any) -> dict[str, Any]:
+    """The run of trailers_index in numbers.
+
+    Raises:
+        AirflowFailException: something was lost on the way, or the index was not published.
+    """
+    done = rows(embedded)
+    bad = [shard["key"] for row in done for shard in row["bad"]] + (built["left_out"] if built else [])
+    problems = []
+    if bad:
+        names = ", ".join(bad[:_NAMED])
+        problems.append(f"{len(bad)} bad shards or embeddings were left out ({names}): `trailer-ml verify` says more")
+    if lost := len(planned) - len(done):
+        problems.append(f"{lost} of {len(planned)} embedding tasks failed, see their logs")
+    if published is None:
+        problems.append("no index was published, what was served stays")
+    numbers = {
+        "n_shards": sum(row["n_shards"] for row in done),
+        "n_trailers": sum(row["n_trailers"] for row in done),
+        "index": published["version"] if published else None,
+        "n_indexed": published["n"] if published else None,
+    }
+    if problems:
+        raise AirflowFailException(f"{'; '.join(problems)}; the others: {numbers}")
+    return numbers
+
+
 def training_reason(run_type: str, settings: Settings, store: Store) -> str:
     """Why this run trains.
 

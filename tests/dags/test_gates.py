@@ -10,7 +10,14 @@ from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from trailer_airflow.defaults import DEFAULT_ARGS
-from trailer_airflow.runs import days_of_run, interval_of_run, shards_event, sum_up, training_reason
+from trailer_airflow.runs import (
+    days_of_run,
+    interval_of_run,
+    shards_event,
+    sum_up,
+    sum_up_index,
+    training_reason,
+)
 from trailer_ml.errors import RateLimitedError, SourceBlockedError, SourceUnavailableError
 from trailer_ml.records import BatchRef
 from trailer_ml.settings import Settings
@@ -169,6 +176,32 @@ def test_a_lost_batch_fails_the_run_by_name() -> None:
 def test_a_failed_crawl_is_no_success() -> None:
     with pytest.raises(AirflowFailException, match="crawl"):
         sum_up(DAYS, None, None, None)
+
+
+EMBEDDED = {"n_shards": 2, "n_trailers": 20, "bad": []}
+BAD = {"n_shards": 1, "n_trailers": 10, "bad": [{"key": "shards/x.tfrecord", "problems": ["its bytes"]}]}
+BUILT = {"version": "i-1", "n": 30, "left_out": []}
+
+
+def test_the_index_is_summed_up() -> None:
+    numbers = {"n_shards": 4, "n_trailers": 40, "index": "i-1", "n_indexed": 30}
+    assert sum_up_index([{}, {}], [EMBEDDED, EMBEDDED], BUILT, BUILT) == numbers
+    assert sum_up_index([], None, BUILT, BUILT)["n_shards"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([{}], BAD, BUILT, BUILT), r"1 bad shards or embeddings were left out \(shards/x.tfrecord\)"),
+        (([{}], EMBEDDED, BUILT | {"left_out": ["embeddings/y.npz"]}, BUILT), r"left out \(embeddings/y.npz\)"),
+        (([{}, {}], [EMBEDDED, None], BUILT, BUILT), "1 of 2 embedding tasks failed"),
+        (([], None, BUILT, None), "no index was published"),
+        (([{}], BAD, None, None), r"shards/x.tfrecord.*no index was published"),
+    ],
+)
+def test_an_index_run_that_lost_something_fails_and_says_what(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(AirflowFailException, match=message):
+        sum_up_index(*arguments)
 
 
 @pytest.mark.parametrize(
