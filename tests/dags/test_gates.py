@@ -14,6 +14,7 @@ from trailer_airflow.runs import (
     days_of_run,
     interval_of_run,
     shards_event,
+    stop_without_plan,
     sum_up,
     sum_up_index,
     training_reason,
@@ -176,6 +177,15 @@ def test_a_lost_batch_fails_the_run_by_name() -> None:
 def test_a_failed_crawl_is_no_success() -> None:
     with pytest.raises(AirflowFailException, match="crawl"):
         sum_up(DAYS, None, None, None)
+
+
+def test_a_planning_that_fails_is_no_success_and_one_without_a_model_no_failure(store: Store) -> None:
+    with pytest.raises(AirflowSkipException, match="no model has been promoted yet"):
+        stop_without_plan(None, store)
+    store.swap_pointer(CHAMPION_KEY, {"version": "m-1"}, None)
+    with pytest.raises(AirflowFailException, match="the planning failed"):
+        stop_without_plan(None, store)
+    stop_without_plan([], store)
 
 
 EMBEDDED = {"n_shards": 2, "n_trailers": 20, "bad": []}

@@ -60,17 +60,6 @@ def test_without_a_champion_everything_is_skipped_and_says_so(run_dag: Callable[
     assert list(store.list_keys("")) == []
 
 
-def test_a_planning_that_fails_is_no_success(
-    run_dag: Callable[..., Any], store: Store, put_embedded: Callable[..., Any], make_vectors: Callable[..., np.ndarray]
-) -> None:
-    put_embedded(make_vectors(80))  # and a champion, of which there is no card
-    ran = run_dag("trailers_index", {})
-    assert ran.state == "failed"
-    assert (ran.tasks["plan/-1"], ran.tasks["build/-1"], ran.tasks["summary/-1"]) == ("failed", "failed", "failed")
-    assert "the planning failed, see its log" in ran.log
-    assert not store.exists(CURRENT_INDEX_KEY)
-
-
 def test_builds_verifies_publishes_and_then_finds_nothing_to_do(
     run_dag: Callable[..., Any], store: Store, put_all: Callable[..., Any], make_vectors: Callable[..., np.ndarray]
 ) -> None:
