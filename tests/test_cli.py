@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from trailer_ml import cli
-from trailer_ml.records import BatchRef, Quarantine
+from trailer_ml.model.card import read_card
+from trailer_ml.records import BatchRef, Quarantine, ShardManifest
 from trailer_ml.settings import as_environment
-from trailer_ml.storage import batch_key, catalog_key, quarantine_key
+from trailer_ml.storage import (
+    CHAMPION_KEY,
+    batch_key,
+    catalog_key,
+    index_key,
+    model_key,
+    quarantine_key,
+    shard_key,
+    shard_manifest_key,
+)
 
 
 @pytest.fixture
@@ -103,13 +113,101 @@ def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, s
 
 @pytest.mark.parametrize(
     "argv",
-    [["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["crawl", "--day", "yesterday"], ["extract", "a.mp4"]],
+    [
+        *(["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["extract", "a.mp4"]),
+        *(["crawl", "--day", "yesterday"], ["evaluate", "m-1", "m-2"]),
+        *([command, "--day", "2026-11-22", "--until", "2026-11-21"] for command in ("crawl", "download", "shard")),
+        *(["duplicates", "--score", score] for score in ("nan", "5", "-1.1", "inf", "high")),
+    ],
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_2(run, argv):
     status, out, err = run(*argv)
     assert (status, out) == (2, "")
     assert err.startswith("usage:")
+
+
+def test_until_alone_counts_from_yesterday(run):
+    status, _, err = run("crawl", "--until", "2026-01-01")
+    assert status == 2
+    assert "argument --until: 2026-01-01 is before the first day" in err
+
+
+@pytest.fixture
+def put_trained(store, put_champion):
+    """Puts a model into the store that was trained and evaluated, all figures being 0.5; m-1 stays the champion."""
+    from trailer_ml.model.dataset import Dataset, dataset_key
+    from trailer_ml.settings import FeatureSettings, ModelSettings
+
+    def put(version):
+        put_champion(version)
+        dataset = Dataset(
+            version=version, genres=("Action",), shards=(), trailers=(), n_without_genre=0, model=ModelSettings(),
+            features=FeatureSettings(),
+        )  # fmt: skip
+        store.create_json(dataset_key(version), dataset.to_json())
+        for number in range(len(ModelSettings().phases)):
+            store.create_json(model_key(version, f"phases/{number:02d}.json"), {"phase": "x", "epochs": []})
+        store.swap_pointer(CHAMPION_KEY, {"version": "m-1", "map_at_k": 0.5, "k": 10}, store.read_pointer(CHAMPION_KEY))
+
+    return put
+
+
+def test_the_model_that_was_trained_last_is_evaluated_whatever_came_since(run, put_trained, put_embedded, make_vectors):
+    """There are no shards that a data set could be assembled from, and these are not those it was trained on."""
+    status, _, err = run("evaluate")
+    assert status == 1
+    assert "no training is finished" in one_line(err)
+    put_trained("m-1")
+    put_trained("m-2")
+    put_embedded(make_vectors(3))
+    status, out, _ = run("evaluate", "--json")
+    assert (status, json.loads(out)["version"]) == (0, "m-2")
+    status, out, _ = run("evaluate", "m-1", "--json")
+    assert (status, json.loads(out)["version"]) == (0, "m-1")
+    status, _, err = run("evaluate", "m-3")
+    assert status == 1
+    assert "there is no data set m-3" in one_line(err)
+
+
+def test_a_promotion_that_is_refused_is_exit_1_with_its_reason(run, put_trained):
+    put_trained("m-1")
+    put_trained("m-2")
+    status, out, err = run("promote", "--json")
+    assert status == 1
+    assert (json.loads(out)["is_promoted"], json.loads(out)["champion"]) == (False, "m-1")
+    assert one_line(err).startswith("trailer-ml: model m-2 is not promoted: mAP@10 0.500 is not 0.02 above chance")
+    assert run("promote", "m-1")[0] == 0  # it is the champion already, as it was asked for
+
+
+def test_a_bad_shard_is_exit_1_after_the_others(run, store, put_champion):
+    view = read_card(put_champion(), store).features.view
+    bad = BatchRef(listed_on=dt.date(2026, 11, 20), number=0)
+    manifest = ShardManifest(
+        key=shard_key(bad), sha256="0" * 64, size_bytes=1, count=1, trailer_ids=("imdb-vi9",), film_ids=("imdb-tt9",),
+        sampler="exact", features=view, schema_version=1, extractor_version="1",
+    )  # fmt: skip
+    store.create_json(shard_manifest_key(bad), manifest.to_json())
+    status, out, err = run("embed", "--json")
+    assert status == 1
+    assert json.loads(out)["bad"][0]["key"] == shard_key(bad)
+    assert one_line(err).startswith(f"trailer-ml: 1 bad shards were left out ({shard_key(bad)})")
+
+
+def test_embed_then_publish_verifies(run, settings, store, put_embedded, make_vectors, put_champion):
+    """An index that was damaged since it was built is refused by name, and built again where it is asked for."""
+    from trailer_ml.index.build import build_index
+
+    put_embedded(make_vectors(30))
+    put_champion()
+    assert run("embed")[0] == 0
+    version = build_index(settings, store).version
+    store.put_bytes(index_key(version, "index.ann"), b"not what it was")
+    status, _, err = run("index", "publish", version)
+    assert status == 1
+    assert "damaged in the store" in one_line(err)
+    status, out, _ = run("index", "publish", "--json")
+    assert (status, json.loads(out)["version"], json.loads(out)["is_published"]) == (0, version, True)
 
 
 def test_a_video_that_is_none(run, tmp_path):

@@ -292,7 +292,10 @@ class EmbedSummary(Record):
 
     model_version: Version
     n_shards: int
+    """Embedded in this call."""
     n_trailers: int
+    bad: tuple[BadShard, ...] = ()
+    """Left out: they are not what their manifests say."""
 
 
 class EmbeddedTrailer(Record):
@@ -348,9 +351,12 @@ class IndexSummary(Record):
     model_version: Version
     n: int
     recall_at_10: float
+    """As measured by the last who did: at the build, or by whoever verified or published it."""
     is_new: bool
     is_published: bool = False
     reason: str = ""
+    left_out: tuple[str, ...] = ()
+    """Keys of embeddings that are damaged, and that it was therefore built without."""
 
 
 class Neighbour(Record):

@@ -67,6 +67,8 @@ class CatalogSettings(StageSettings):
     """A longer Retry-After is not waited for: the crawl ends and its task is retried."""
     timeout_s: float = Field(default=3600.0, gt=0)
     batch_size: int = Field(default=64, ge=1, le=64)
+    max_catch_up_days: int = Field(default=14, ge=0, le=366)
+    """A scheduled night also takes the nights that were missed before it, so many days back."""
 
 
 class MediaSettings(StageSettings):

@@ -230,6 +230,15 @@ class Store:
             return None
         return size_bytes
 
+    def modified_at(self, key: str) -> dt.datetime | None:
+        """When the object was last written, UTC by the store's clock; None where there is no such object."""
+        try:
+            with self._errors(key):
+                moment: dt.datetime = self._client.head_object(**self._where(key))["LastModified"]
+        except MissingObjectError:
+            return None
+        return moment
+
     def tag_of(self, key: str) -> str | None:
         """The tag that `swap_file` has to name; None where there is no such object."""
         try:
