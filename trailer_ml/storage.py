@@ -1,7 +1,8 @@
 """The object store: the layout of its keys, and the one place that talks to S3.
 
 Writing is all or nothing: an object appears under its key whole or not at all; an immutable one is only ever created.
-Pointers (`models/champion.json`, `index/current.json`) are the only objects that change, by compare-and-swap.
+Pointers (`models/champion.json`, `index/current.json`) change by compare-and-swap; what else is written over is said
+where it is (docs/architecture.md).
 
 Does not belong here: what the objects mean. See docs/architecture.md for the layout as a picture.
 """
