@@ -2,7 +2,7 @@
 
 **Does:** plans which shards the champion has not embedded yet → embeds them (mapped, many shards a task:
 TensorFlow's import costs more than they do) → builds an Annoy index aside → verifies it against exact search →
-publishes it by conditional swap, or keeps the old one and says why.
+publishes it by conditional swap, or keeps the old one and says why → sums up.
 
 **Runs:** every night, and when new shards or another champion are announced.
 
@@ -10,15 +10,19 @@ publishes it by conditional swap, or keeps the old one and says why.
 
 **Safe to run twice:** yes. Nothing new: nothing is written. Until there is a champion the run is skipped, and says
 so.
+
+**When a shard is bad:** the index is built and published without it, and the last task then fails the run and names it,
+every night until the shard is mended (`trailer-ml verify`). Embeddings that are damaged in the store are made again.
 """
 
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, TriggerRule, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from trailer_airflow.assets import MODEL, SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, from_now_on
+from trailer_airflow.runs import skip_without_champion, stop_without_plan, sum_up_index
 from trailer_airflow.settings import open_stage
 from trailer_ml.records import EmbedChunk
 
@@ -34,11 +38,8 @@ from trailer_ml.records import EmbedChunk
 def trailers_index() -> None:
     @task
     def plan() -> list[dict[str, Any]]:
-        from trailer_ml.model.registry import read_champion
-
         settings, store = open_stage()
-        if read_champion(store) is None:
-            raise AirflowSkipException("no model has been promoted yet: trailers_train makes one")
+        skip_without_champion(store)
         from trailer_ml.embeddings.embed import plan_embeddings
 
         return [chunk.to_json() for chunk in plan_embeddings(settings, store)]
@@ -51,13 +52,13 @@ def trailers_index() -> None:
         get_current_context()["shards"] = f"{chunk.batches[0].path} and {len(chunk.batches) - 1} more"
         return embed_shards(chunk, *open_stage()).to_json()
 
-    @task(trigger_rule=TriggerRule.NONE_FAILED, multiple_outputs=False)
+    @task(trigger_rule=TriggerRule.ALL_DONE, multiple_outputs=False)
     def build(planned: Any, embedded: Any) -> dict[str, Any]:
         from trailer_ml.index.build import build_index
 
-        if planned is None:
-            raise AirflowSkipException("there is no model to build for")
-        return build_index(*open_stage()).to_json()
+        settings, store = open_stage()
+        stop_without_plan(planned, store)
+        return build_index(settings, store).to_json()
 
     @task(multiple_outputs=False)
     def verify(built: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +75,15 @@ def trailers_index() -> None:
             raise AirflowFailException(f"{published.version} is not served, what was served stays: {published.reason}")
         return published.to_json()
 
+    @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, multiple_outputs=False)
+    def summary(planned: Any, embedded: Any, built: Any, published: Any) -> dict[str, Any]:
+        stop_without_plan(planned, open_stage()[1])
+        return sum_up_index(planned, embedded, built, published)
+
     planned = plan()
-    publish(verify(build(planned, embed.expand(planned=planned))))
+    embedded = embed.expand(planned=planned)
+    built = build(planned, embedded)
+    summary(planned, embedded, built, publish(verify(built)))
 
 
 trailers_index()

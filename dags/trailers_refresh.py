@@ -1,10 +1,12 @@
 """### What is new: from a source's listing to shards.
 
-**Does:** crawls what was listed in the run's interval → plans batches → for each batch: downloads → makes a shard
-(frames and spectrogram, TFRecord) → tells the other DAGs → sums up.
+**Does:** settles which days are due → crawls what was listed on them → plans batches → for each batch: downloads →
+makes a shard (frames and spectrogram, TFRecord) → tells the other DAGs → sums up.
 
 **Runs:** every night over the day before (a real `[start, end)` interval), as a backfill over any days, or by hand:
-with a day from the form, or without one for yesterday (UTC).
+with a day from the form, or without one for yesterday (UTC). A scheduled night also takes the nights that were missed
+before it (days that were not crawled, or not planned, `TRAILER_CATALOG_MAX_CATCH_UP_DAYS` back at most), and its
+summary counts them; a backfill or a run by hand takes its own days only.
 
 **In:** the source named by `TRAILER_CATALOG_*`. **Out:** `catalog/`, `batches/`, `media/`, `shards/`, `quarantine/`
 in the store, and one event of the asset `trailer_shards` when there are new shards.
@@ -14,8 +16,8 @@ wakes nobody.
 
 **When a batch fails:** the others go on, their shards are announced, and the last task then fails the run and names
 the lost batches. Clear that batch's failed task to try again. Trailers that are gone, broken or have to wait do not
-fail a batch: they are in `quarantine/`, with their reason, and those that wait are taken up by the next run over
-their day.
+fail a batch: they are in `quarantine/`, with their reason, and those that wait are taken up by the first run after
+their time has come, whatever its days.
 """
 
 from typing import Any
@@ -24,7 +26,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_
 
 from trailer_airflow.assets import SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, START
-from trailer_airflow.runs import interval_of_run, shards_event, sum_up
+from trailer_airflow.runs import days_of_run, interval_of_days, shards_event, sum_up
 from trailer_airflow.settings import open_stage
 from trailer_ml.records import BatchRef
 
@@ -49,16 +51,20 @@ from trailer_ml.records import BatchRef
 )
 def trailers_refresh() -> None:
     @task(multiple_outputs=False)
-    def crawl() -> dict[str, Any]:
+    def settle() -> dict[str, Any]:  # once: after a crawl that was killed at its end no day seems to be missed any more
+        return days_of_run(get_current_context(), *open_stage())
+
+    @task(multiple_outputs=False)
+    def crawl(days: dict[str, Any]) -> dict[str, Any]:
         from trailer_ml.catalog.crawl import crawl_catalog
 
-        return crawl_catalog(interval_of_run(get_current_context()), *open_stage()).to_json()
+        return crawl_catalog(interval_of_days(days), *open_stage()).to_json()
 
     @task
-    def plan(found: dict[str, Any]) -> list[dict[str, Any]]:
+    def plan(days: dict[str, Any], found: dict[str, Any]) -> list[dict[str, Any]]:
         from trailer_ml.catalog.batches import plan_batches
 
-        return [batch.to_json() for batch in plan_batches(interval_of_run(get_current_context()), *open_stage())]
+        return [batch.to_json() for batch in plan_batches(interval_of_days(days), *open_stage())]
 
     @task(pool="download", map_index_template="{{ batch }}", multiple_outputs=False)
     def download(planned: dict[str, Any]) -> dict[str, Any]:
@@ -81,13 +87,14 @@ def trailers_refresh() -> None:
         get_current_context()["outlet_events"][SHARDS].extra = shards_event(planned, shards)
 
     @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, multiple_outputs=False)
-    def summary(found: Any, planned: Any, shards: Any) -> dict[str, Any]:
-        return sum_up(found, planned, shards)
+    def summary(days: Any, found: Any, planned: Any, shards: Any) -> dict[str, Any]:
+        return sum_up(days, found, planned, shards)
 
-    found = crawl()
-    planned = plan(found)
+    days = settle()
+    found = crawl(days)
+    planned = plan(days, found)
     shards = batch.expand(planned=planned)
-    announce(planned, shards) >> summary(found, planned, shards)
+    announce(planned, shards) >> summary(days, found, planned, shards)
 
 
 def named(batch: BatchRef) -> BatchRef:

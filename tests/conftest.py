@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def pytest_runtest_setup() -> None:
     from pytest_socket import socket_allow_hosts
 
     socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """Nothing that is set on this machine names a real site, store or account to a test or to a child of one.
+
+    For the whole session, so that it comes before what other fixtures of the session start.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("TRAILER_", "AWS_", "AIRFLOW_CONN_"))]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

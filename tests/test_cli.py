@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from trailer_ml import cli
-from trailer_ml.records import BatchRef, Quarantine
+from trailer_ml.model.card import read_card
+from trailer_ml.records import BatchRef, Quarantine, ShardManifest
 from trailer_ml.settings import as_environment
-from trailer_ml.storage import batch_key, catalog_key, quarantine_key
+from trailer_ml.storage import (
+    CHAMPION_KEY,
+    batch_key,
+    catalog_key,
+    index_key,
+    model_key,
+    quarantine_key,
+    shard_key,
+    shard_manifest_key,
+)
 
 
 @pytest.fixture
@@ -103,13 +113,101 @@ def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, s
 
 @pytest.mark.parametrize(
     "argv",
-    [["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["crawl", "--day", "yesterday"], ["extract", "a.mp4"]],
+    [
+        *(["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["extract", "a.mp4"]),
+        *(["crawl", "--day", "yesterday"], ["evaluate", "m-1", "m-2"]),
+        *([command, "--day", "2026-11-22", "--until", "2026-11-21"] for command in ("crawl", "download", "shard")),
+        *(["duplicates", "--score", score] for score in ("nan", "5", "-1.1", "inf", "high")),
+    ],
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_2(run, argv):
     status, out, err = run(*argv)
     assert (status, out) == (2, "")
     assert err.startswith("usage:")
+
+
+def test_until_alone_counts_from_yesterday(run):
+    status, _, err = run("crawl", "--until", "2026-01-01")
+    assert status == 2
+    assert "argument --until: 2026-01-01 is before the first day" in err
+
+
+@pytest.fixture
+def put_trained(store, put_champion):
+    """Puts a model into the store that was trained and evaluated, all figures being 0.5; m-1 stays the champion."""
+    from trailer_ml.model.dataset import Dataset, dataset_key
+    from trailer_ml.settings import FeatureSettings, ModelSettings
+
+    def put(version):
+        put_champion(version)
+        dataset = Dataset(
+            version=version, genres=("Action",), shards=(), trailers=(), n_without_genre=0, model=ModelSettings(),
+            features=FeatureSettings(),
+        )  # fmt: skip
+        store.create_json(dataset_key(version), dataset.to_json())
+        for number in range(len(ModelSettings().phases)):
+            store.create_json(model_key(version, f"phases/{number:02d}.json"), {"phase": "x", "epochs": []})
+        store.swap_pointer(CHAMPION_KEY, {"version": "m-1", "map_at_k": 0.5, "k": 10}, store.read_pointer(CHAMPION_KEY))
+
+    return put
+
+
+def test_the_model_that_was_trained_last_is_evaluated_whatever_came_since(run, put_trained, put_embedded, make_vectors):
+    """There are no shards that a data set could be assembled from, and these are not those it was trained on."""
+    status, _, err = run("evaluate")
+    assert status == 1
+    assert "no training is finished" in one_line(err)
+    put_trained("m-1")
+    put_trained("m-2")
+    put_embedded(make_vectors(3))
+    status, out, _ = run("evaluate", "--json")
+    assert (status, json.loads(out)["version"]) == (0, "m-2")
+    status, out, _ = run("evaluate", "m-1", "--json")
+    assert (status, json.loads(out)["version"]) == (0, "m-1")
+    status, _, err = run("evaluate", "m-3")
+    assert status == 1
+    assert "there is no data set m-3" in one_line(err)
+
+
+def test_a_promotion_that_is_refused_is_exit_1_with_its_reason(run, put_trained):
+    put_trained("m-1")
+    put_trained("m-2")
+    status, out, err = run("promote", "--json")
+    assert status == 1
+    assert (json.loads(out)["is_promoted"], json.loads(out)["champion"]) == (False, "m-1")
+    assert one_line(err).startswith("trailer-ml: model m-2 is not promoted: mAP@10 0.500 is not 0.02 above chance")
+    assert run("promote", "m-1")[0] == 0  # it is the champion already, as it was asked for
+
+
+def test_a_bad_shard_is_exit_1_after_the_others(run, store, put_champion):
+    view = read_card(put_champion(), store).features.view
+    bad = BatchRef(listed_on=dt.date(2026, 11, 20), number=0)
+    manifest = ShardManifest(
+        key=shard_key(bad), sha256="0" * 64, size_bytes=1, count=1, trailer_ids=("imdb-vi9",), film_ids=("imdb-tt9",),
+        sampler="exact", features=view, schema_version=1, extractor_version="1",
+    )  # fmt: skip
+    store.create_json(shard_manifest_key(bad), manifest.to_json())
+    status, out, err = run("embed", "--json")
+    assert status == 1
+    assert json.loads(out)["bad"][0]["key"] == shard_key(bad)
+    assert one_line(err).startswith(f"trailer-ml: 1 bad shards were left out ({shard_key(bad)})")
+
+
+def test_embed_then_publish_verifies(run, settings, store, put_embedded, make_vectors, put_champion):
+    """An index that was damaged since it was built is refused by name, and built again where it is asked for."""
+    from trailer_ml.index.build import build_index
+
+    put_embedded(make_vectors(30))
+    put_champion()
+    assert run("embed")[0] == 0
+    version = build_index(settings, store).version
+    store.put_bytes(index_key(version, "index.ann"), b"not what it was")
+    status, _, err = run("index", "publish", version)
+    assert status == 1
+    assert "damaged in the store" in one_line(err)
+    status, out, _ = run("index", "publish", "--json")
+    assert (status, json.loads(out)["version"], json.loads(out)["is_published"]) == (0, version, True)
 
 
 def test_a_video_that_is_none(run, tmp_path):
@@ -233,3 +331,35 @@ def test_help_is_quick_and_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stderr.strip() == "[]"
+
+
+def test_the_doctor_says_what_is_wrong_and_ends_with_1(run, monkeypatch):
+    status, out, err = run("doctor")
+    lines = {line.split()[1]: line for line in out.splitlines()}
+    assert lines["store"].startswith("ok")
+    assert lines["sources"].startswith("wrong")  # nobody has accepted IMDb's terms here
+    assert status == 1
+    assert one_line(err) == "trailer-ml: not ready: sources"
+    monkeypatch.setenv("TRAILER_CATALOG_ACCEPT_TERMS", '["imdb_html"]')
+    assert run("doctor")[0] == 0
+
+
+def test_every_source_is_shown_with_its_terms(run, monkeypatch):
+    monkeypatch.setenv("TRAILER_CATALOG_ACCEPT_TERMS", '["tmdb"]')
+    rows = {row["name"]: row for row in map(json.loads, run("sources", "--json")[1].splitlines())}
+    assert set(rows) == {path.stem for path in Path(cli.__file__).parent.glob("catalog/sources/[!_]*.py")}
+    assert all(len(row["terms"]) > 40 for row in rows.values())
+    assert [name for name, row in rows.items() if row["is_asked"]] == ["imdb_html"]
+    assert (rows["tmdb"]["is_allowed"], rows["imdb_html"]["is_allowed"]) == (True, False)
+    assert "its terms have to be accepted" in run("sources")[1]
+
+
+def test_a_doubtful_trailer_is_shown_and_taken_in(run, monkeypatch, tmp_path):
+    (tmp_path / "mine.csv").write_text("id,url,title,video_title\na,http://127.0.0.1/a.mp4,Tide,Tide - Interview\n")
+    monkeypatch.setenv("TRAILER_CATALOG_SOURCES", '["manifest"]')
+    monkeypatch.setenv("TRAILER_SOURCES_MANIFEST_PATH", str(tmp_path / "mine.csv"))
+    assert run("crawl")[0] == 0
+    assert json.loads(run("review", "--json")[1])["doubt"].startswith("its title says interview")
+    status, _, err = run("review", "--accept", "manifest-b")
+    assert (status, "trailer-ml review lists them" in one_line(err)) == (1, True)
+    assert json.loads(run("review", "--accept", "manifest-a", "--json")[1])["is_accepted"]

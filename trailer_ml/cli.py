@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailer_ml.errors import TrailerError
-from trailer_ml.records import BatchRef, DuplicateGroup, Interval, Neighbour, Record, Status, VideoMatch
+from trailer_ml.records import (
+    BatchRef,
+    Check,
+    DuplicateGroup,
+    Interval,
+    Neighbour,
+    Record,
+    SourceTerms,
+    Status,
+    VideoMatch,
+)
 from trailer_ml.settings import load_settings
 from trailer_ml.storage import Store
 
@@ -32,6 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NAMED = 5  # of what is bad, so many are named
+
 
 class Context(NamedTuple):
     """What every command is given."""
@@ -41,12 +53,42 @@ class Context(NamedTuple):
     store: Store
 
 
+def doctor(context: Context) -> Iterator[Record]:
+    """Look for what is missing or wrong on this machine, and say how to mend it."""
+    from trailer_ml.doctor import check_machine
+
+    wrong = []
+    for check in check_machine(context.settings, context.store):
+        yield check
+        if not check.is_ok:
+            wrong.append(check.name)
+    if wrong:
+        raise TrailerError(f"not ready: {', '.join(wrong)}")
+
+
+def sources(context: Context) -> Iterator[Record]:
+    """The sources of trailers there are, which of them are asked, and their terms."""
+    from trailer_ml.catalog.source import describe_sources
+
+    yield from describe_sources(context.settings.catalog)
+
+
 def crawl(context: Context) -> Iterator[Record]:
-    """Crawl the source and write down which trailers were listed on a day."""
+    """Ask the sources and write down which trailers were listed on a day."""
     from trailer_ml.catalog.crawl import crawl_catalog
 
     for interval in _days(context):
         yield crawl_catalog(interval, context.settings, context.store)
+
+
+def review(context: Context) -> Iterator[Record]:
+    """Doubtful trailers that a person should look at, or take one in: the next crawl lists it."""
+    from trailer_ml.catalog.review import accept_trailer, list_doubtful
+
+    if context.arguments.accept:
+        yield accept_trailer(context.arguments.accept, context.store)
+    else:
+        yield from list_doubtful(context.store)
 
 
 def download(context: Context) -> Iterator[Record]:
@@ -100,36 +142,46 @@ def verify(context: Context) -> Iterator[Record]:
 
 def train(context: Context) -> Iterator[Record]:
     """Train a model on the shards that are there: warm-up, then the triplet phases."""
+    from trailer_ml.model.dataset import assemble_dataset
     from trailer_ml.model.train import train_phases, warm_up
 
-    dataset = _dataset(context)
+    dataset = assemble_dataset(context.settings, context.store)
     yield dataset
     yield warm_up(dataset, context.settings, context.store)
     yield train_phases(dataset, context.settings, context.store)
 
 
 def evaluate(context: Context) -> Record:
-    """Measure the trained model on films it never saw, beside chance, the untrained model and the champion."""
+    """Measure a trained model on films it never saw, beside chance, the untrained model and the champion."""
     from trailer_ml.model.evaluate import evaluate_model
 
-    return evaluate_model(_dataset(context), context.settings, context.store)
+    return evaluate_model(_trained(context), context.settings, context.store)
 
 
-def promote(context: Context) -> Record:
-    """Make the trained model the champion, if it is better than the one there is."""
+def promote(context: Context) -> Iterator[Record]:
+    """Make a trained model the champion, if it is better than the one there is."""
     from trailer_ml.model.evaluate import evaluate_model
     from trailer_ml.model.registry import promote_model
 
-    evaluation = evaluate_model(_dataset(context), context.settings, context.store)
-    return promote_model(evaluation, context.settings, context.store)
+    evaluation = evaluate_model(_trained(context), context.settings, context.store)
+    promotion = promote_model(evaluation, context.settings, context.store)
+    yield promotion
+    if promotion.champion != promotion.version:  # where it is the champion already, all is as it was asked for
+        raise TrailerError(f"model {promotion.version} is not promoted: {promotion.reason}")
 
 
 def embed(context: Context) -> Iterator[Record]:
     """Compute the champion's vectors for every shard that has none yet."""
     from trailer_ml.embeddings.embed import embed_shards, plan_embeddings
 
+    bad = []
     for chunk in plan_embeddings(context.settings, context.store):
-        yield embed_shards(chunk, context.settings, context.store)
+        summary = embed_shards(chunk, context.settings, context.store)
+        bad += [shard.key for shard in summary.bad]
+        yield summary
+    if bad:
+        names = ", ".join(bad[:_NAMED])
+        raise TrailerError(f"{len(bad)} bad shards were left out ({names}): `trailer-ml verify` says more")
 
 
 def index_build(context: Context) -> Record:
@@ -228,20 +280,27 @@ def make_parser() -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = parent.add_parser(
             name or function.__name__, help=text, description=text, parents=[common]
         )
-        command.set_defaults(run=function)
+        command.set_defaults(run=function, parser=command)
         return command
 
     function: Callable[[Context], Any]
+    for function in (doctor, sources):
+        add(function)
     for function in (crawl, download, shard):
         command = add(function)
         command.add_argument("--day", type=dt.date.fromisoformat, help="listed on this day (default: yesterday, UTC)")
         command.add_argument("--until", type=dt.date.fromisoformat, help="every day up to and including this one")
+    add(review).add_argument("--accept", metavar="TRAILER_ID", help="take this one in")
     command = add(extract)
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the .npz files go")
     command.add_argument("--sampler", choices=["exact", "keyframe"], help="instead of the setting's")
-    for function in (verify, train, evaluate, promote, embed):
+    for function in (verify, train):
         add(function)
+    for function in (evaluate, promote):
+        command = add(function)
+        command.add_argument("version", nargs="?", help="a model version (default: the one that was trained last)")
+    add(embed)
     index = commands.add_parser("index", help="The Annoy index: build, verify, publish, rollback.")
     index_commands = index.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add(index_build, index_commands, "build")
@@ -255,7 +314,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(match)
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     command.add_argument("-k", type=_positive, help="how many answers for each")
-    add(duplicates).add_argument("--score", type=float, help="alike from this cosine on")
+    add(duplicates).add_argument("--score", type=_cosine, help="alike from this cosine on")
     add(status)
     add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
     _add_demo(commands)
@@ -316,6 +375,12 @@ def _as_text(record: Record) -> str:
         )
     if isinstance(record, VideoMatch):
         return "\n".join([record.video, *(_as_text(neighbour) for neighbour in record.neighbours)])
+    if isinstance(record, Check):
+        mark = "ok   " if record.is_ok else "wrong"
+        return f"{mark}  {record.name:<10}  {record.detail}" + (f"; fix: {record.fix}" if record.fix else "")
+    if isinstance(record, SourceTerms):
+        marks = ["asked"] * record.is_asked + ["its terms have to be accepted"] * (not record.is_allowed)
+        return f"{record.name:<14} {', '.join(marks)}\n    {record.terms}"
     if isinstance(record, DuplicateGroup):
         titles = {trailer.trailer_id: f"{trailer.title} ({trailer.kind})" for trailer in record.trailers}
         return "\n".join(f"{score:6.3f}  {a}  {titles[a]}  =  {b}  {titles[b]}" for a, b, score in record.pairs)
@@ -350,11 +415,18 @@ def _positive(text: str) -> int:
     return number
 
 
+def _cosine(text: str) -> float:
+    number = float(text)
+    if not -1 <= number <= 1:  # and so is "nan", which is neither
+        raise argparse.ArgumentTypeError(f"{text} is no cosine: -1 to 1")
+    return number
+
+
 def _days(context: Context) -> Iterator[Interval]:
     first = context.arguments.day or dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
     last = context.arguments.until or first
     if last < first:
-        raise TrailerError(f"--until {last} is before --day {first}")
+        context.arguments.parser.error(f"argument --until: {last} is before the first day, {first}")
     for number in range((last - first).days + 1):
         yield Interval.of_day(first + dt.timedelta(days=number))
 
@@ -377,10 +449,13 @@ def _each_open_batch(stage: Callable[[BatchRef, Settings, Store], Record], conte
         raise TrailerError(f"{n_failed} of {n_batches} batches failed")
 
 
-def _dataset(context: Context) -> DatasetRef:
-    from trailer_ml.model.dataset import assemble_dataset
+def _trained(context: Context) -> DatasetRef:
+    """The model asked for; what comes out names it."""
+    from trailer_ml.model.dataset import read_dataset
+    from trailer_ml.model.finished import find_newest_trained
 
-    return assemble_dataset(context.settings, context.store)
+    version = context.arguments.version
+    return read_dataset(version, context.store).ref if version else find_newest_trained(context.store)
 
 
 def _index_version(context: Context) -> str:

@@ -96,6 +96,17 @@ class Trailer(Record):
     """Under which licence the source offers it: an address or a name; empty: not known."""
 
 
+class SourceTerms(Record):
+    """A source of trailers, and what its owner says about using it."""
+
+    name: str
+    is_asked: bool
+    """It is one of `catalog.sources`."""
+    is_allowed: bool
+    """Its terms need no consent, or have been accepted."""
+    terms: str
+
+
 class Doubtful(Record):
     """A trailer that is likely none of its film: a person decides."""
 
@@ -318,7 +329,10 @@ class EmbedSummary(Record):
 
     model_version: Version
     n_shards: int
+    """Embedded in this call."""
     n_trailers: int
+    bad: tuple[BadShard, ...] = ()
+    """Left out: they are not what their manifests say."""
 
 
 class EmbeddedTrailer(Record):
@@ -374,9 +388,12 @@ class IndexSummary(Record):
     model_version: Version
     n: int
     recall_at_10: float
+    """As measured by the last who did: at the build, or by whoever verified or published it."""
     is_new: bool
     is_published: bool = False
     reason: str = ""
+    left_out: tuple[str, ...] = ()
+    """Keys of embeddings that are damaged, and that it was therefore built without."""
 
 
 class Neighbour(Record):

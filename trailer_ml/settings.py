@@ -106,6 +106,8 @@ class SourcesSettings(StageSettings):
     """So many titles a source is asked for at once, at most."""
     cache_folder: Path = Path("~/.cache/trailer-ml/catalog")
     """Answers, kept as long as their source allows, asked for again only if they have changed; may be deleted."""
+    max_catch_up_days: int = Field(default=14, ge=0, le=366)
+    """A scheduled night also takes the nights that were missed before it, so many days back."""
 
 
 class MediaSettings(StageSettings):

@@ -1,7 +1,8 @@
 """The object store: the layout of its keys, and the one place that talks to S3.
 
 Writing is all or nothing: an object appears under its key whole or not at all; an immutable one is only ever created.
-Pointers (`models/champion.json`, `index/current.json`) are the only objects that change, by compare-and-swap.
+Pointers (`models/champion.json`, `index/current.json`) change by compare-and-swap; what else is written over is said
+where it is (docs/architecture.md).
 
 Does not belong here: what the objects mean. See docs/architecture.md for the layout as a picture.
 """
@@ -244,6 +245,15 @@ class Store:
         except MissingObjectError:
             return None
         return size_bytes
+
+    def modified_at(self, key: str) -> dt.datetime | None:
+        """When the object was last written, UTC by the store's clock; None where there is no such object."""
+        try:
+            with self._errors(key):
+                moment: dt.datetime = self._client.head_object(**self._where(key))["LastModified"]
+        except MissingObjectError:
+            return None
+        return moment
 
     def tag_of(self, key: str) -> str | None:
         """The tag that `swap_file` has to name; None where there is no such object."""

@@ -1,19 +1,25 @@
-"""What a DAG asks about its own run: which interval, is training due, how did the batches end."""
+"""What a DAG asks about its own run: which days, is training due, how did the tasks end."""
 
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from trailer_ml.records import Interval
+from trailer_ml.storage import catalog_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 5  # of what was lost, so many are named; the logs name all
 
 
 def interval_of_run(context: Mapping[str, Any]) -> Interval:
@@ -29,6 +35,56 @@ def interval_of_run(context: Mapping[str, Any]) -> Interval:
         first, last = start.astimezone(dt.UTC).date(), (end.astimezone(dt.UTC) - dt.timedelta(microseconds=1)).date()
         return Interval(start=first, end=last + dt.timedelta(days=1))
     return Interval.of_day(dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1))
+
+
+def days_of_run(context: Mapping[str, Any], settings: Settings, store: Store) -> dict[str, Any]:
+    """The days that a run takes: those of its interval, and of a scheduled run also those that were missed before it.
+
+    A night is missed when the scheduler is down, or when earlier runs that wait for their next try keep it from
+    starting; Airflow does not make up for it. A day counts as missed when it was not crawled, or was and what it lists
+    was not cut into batches, while some day before it was crawled: what came before the first was never asked for.
+
+    Returns:
+        `start` and `end`, the days of `[start, end)`; `n_caught_up`, how many of them were missed; `n_left_out`, how
+        many were missed right before and lie too far back (`catalog.max_catch_up_days`).
+    """
+    own = interval_of_run(context)
+    found: dict[str, Any] = {**own.to_json(), "n_caught_up": 0, "n_left_out": 0}
+    crawled = {day for day in _days_below("catalog", store) if day < own.start}
+    if context["dag_run"].run_type != "scheduled" or not crawled:
+        return found
+    first = max(min(crawled), own.start - dt.timedelta(days=settings.catalog.max_catch_up_days))
+    missed = _find_missed(first, own.start, crawled, store)
+    last = max(day for day in crawled if day <= first)
+    found["n_left_out"] = max(0, (first - last).days - 1)
+    if missed:
+        found |= {"start": missed[0].isoformat(), "n_caught_up": len(missed)}
+        logger.info("%d days before %s were missed and are made up for, from %s on", len(missed), own.start, missed[0])
+    if found["n_left_out"]:
+        logger.warning("%d days after %s were missed and are too far back: backfill them", found["n_left_out"], last)
+    return found
+
+
+def _find_missed(first: dt.date, end: dt.date, crawled: set[dt.date], store: Store) -> list[dt.date]:
+    """The days of `[first, end)` that were not crawled, or list trailers of which none is in a batch."""
+    planned = _days_below("batches", store)
+    days = [first + dt.timedelta(days=n) for n in range((end - first).days)]
+    return [day for day in days if day not in crawled or (day not in planned and store.size_of(catalog_key(day)))]
+
+
+def _days_below(folder: str, store: Store) -> set[dt.date]:
+    head = f"{folder}/listed="
+    texts = {key.removeprefix(head).partition("/")[0] for key in store.list_keys(head)}
+    return {dt.date.fromisoformat(text) for text in texts}
+
+
+def interval_of_days(days: Mapping[str, Any]) -> Interval:
+    """What `days_of_run` found, as the stages take it.
+
+    >>> len(interval_of_days({"start": "2026-11-20", "end": "2026-11-23", "n_caught_up": 2, "n_left_out": 0}).days())
+    3
+    """
+    return Interval(start=days["start"], end=days["end"])
 
 
 def rows(value: Any) -> list[dict[str, Any]]:
@@ -55,16 +111,17 @@ def shards_event(planned: Any, shards: Any) -> dict[str, Any]:
     return {"listed_on": days, "n_shards": len(made), "n_trailers": sum(row["count"] for row in made)}
 
 
-def sum_up(found: Any, planned: Any, shards: Any) -> dict[str, Any]:
-    """The run in numbers.
+def sum_up(days: Any, found: Any, planned: Any, shards: Any) -> dict[str, Any]:
+    """The run of trailers_refresh in numbers.
 
     Raises:
         AirflowFailException: the crawl failed, or batches were lost.
     """
-    if found is None or planned is None:
+    if days is None or found is None or planned is None:
         raise AirflowFailException("the crawl or the planning failed; see their logs")
     made = rows(shards)
     numbers = {
+        **days,
         "n_listed": found["n_listed"],
         "n_titles_set_aside": sum(found["set_aside"].values()),
         "n_batches": len(planned),
@@ -72,8 +129,59 @@ def sum_up(found: Any, planned: Any, shards: Any) -> dict[str, Any]:
         "n_rejected": sum(sum(row["rejected"].values()) for row in made),
     }
     if lost := [batch for batch in planned if batch not in [row["batch"] for row in made]]:
-        names = ", ".join(f"{batch['listed_on']}/{batch['number']:04d}" for batch in lost[:5])
+        names = ", ".join(f"{batch['listed_on']}/{batch['number']:04d}" for batch in lost[:_NAMED])
         raise AirflowFailException(f"{len(lost)} of {len(planned)} batches were lost ({names}); the others: {numbers}")
+    return numbers
+
+
+def skip_without_champion(store: Store) -> None:
+    """Nothing is indexed before there is a model.
+
+    Raises:
+        AirflowSkipException: none has been promoted yet.
+    """
+    from trailer_ml.model.registry import read_champion
+
+    if read_champion(store) is None:
+        raise AirflowSkipException("no model has been promoted yet: trailers_train makes one")
+
+
+def stop_without_plan(planned: Any, store: Store) -> None:
+    """Stop a task that follows whatever became of the plan: one that was skipped and one that failed are both None.
+
+    Raises:
+        AirflowSkipException: nothing was planned, for no model has been promoted yet.
+        AirflowFailException: the planning failed.
+    """
+    if planned is None:
+        skip_without_champion(store)
+        raise AirflowFailException("the planning failed, see its log: what was served stays")
+
+
+def sum_up_index(planned: Any, embedded: Any, built: Any, published: Any) -> dict[str, Any]:
+    """The run of trailers_index in numbers.
+
+    Raises:
+        AirflowFailException: something was lost on the way, or the index was not published.
+    """
+    done = rows(embedded)
+    bad = [shard["key"] for row in done for shard in row["bad"]] + (built["left_out"] if built else [])
+    problems = []
+    if bad:
+        names = ", ".join(bad[:_NAMED])
+        problems.append(f"{len(bad)} bad shards or embeddings were left out ({names}): `trailer-ml verify` says more")
+    if lost := len(planned) - len(done):
+        problems.append(f"{lost} of {len(planned)} embedding tasks failed, see their logs")
+    if published is None:
+        problems.append("no index was published, what was served stays")
+    numbers = {
+        "n_shards": sum(row["n_shards"] for row in done),
+        "n_trailers": sum(row["n_trailers"] for row in done),
+        "index": published["version"] if published else None,
+        "n_indexed": published["n"] if published else None,
+    }
+    if problems:
+        raise AirflowFailException(f"{'; '.join(problems)}; the others: {numbers}")
     return numbers
 
 

@@ -67,10 +67,18 @@ class Ran(NamedTuple):
 
 @pytest.fixture
 def run_dag(airflow_database: None, settings: Settings, tmp_path: Path) -> Callable[..., Ran]:
-    """Runs a DAG on this test's store: `run_dag(dag_id, conf, logical_date=..., settings=...)`."""
+    """Runs a DAG on this test's store: `run_dag(dag_id, conf, logical_date=..., changed=...)`.
+
+    With `is_scheduled` it is a run as the scheduler makes it at that date.
+    """
 
     def run(
-        dag_id: str, conf: dict[str, Any], *, logical_date: str | None = None, changed: Settings | None = None
+        dag_id: str,
+        conf: dict[str, Any],
+        *,
+        logical_date: str | None = None,
+        is_scheduled: bool = False,
+        changed: Settings | None = None,
     ) -> Ran:
         of_run = changed or settings
         key, secret = of_run.store.access_key_id, of_run.store.secret_access_key
@@ -79,7 +87,12 @@ def run_dag(airflow_database: None, settings: Settings, tmp_path: Path) -> Calla
         connection = {"conn_type": "aws", "login": key.get_secret_value(), "password": secret.get_secret_value()}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAILER_", "AWS_"))}
         environ = kept | as_environment(of_run) | {"AIRFLOW_CONN_TRAILER_STORE": json.dumps(connection)}
-        arguments = [dag_id, json.dumps(conf), *([logical_date] if logical_date else [])]
+        arguments = [
+            dag_id,
+            json.dumps(conf),
+            *([logical_date] if logical_date else []),
+            *(["scheduled"] * is_scheduled),
+        ]
         child = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("run_dag.py")), *arguments],
             env=environ, cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,18 +10,102 @@ from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from trailer_airflow.defaults import DEFAULT_ARGS
-from trailer_airflow.runs import interval_of_run, shards_event, sum_up, training_reason
+from trailer_airflow.runs import (
+    days_of_run,
+    interval_of_run,
+    shards_event,
+    stop_without_plan,
+    sum_up,
+    sum_up_index,
+    training_reason,
+)
 from trailer_ml.errors import RateLimitedError, SourceBlockedError, SourceUnavailableError
+from trailer_ml.records import BatchRef
 from trailer_ml.settings import Settings
-from trailer_ml.storage import CHAMPION_KEY, Store
+from trailer_ml.storage import CHAMPION_KEY, Store, batch_key, catalog_key
 
 MIDNIGHT = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 SHARD = {"batch": {"listed_on": "2026-11-22", "number": 0}, "count": 11, "rejected": {"corrupt": 1}}
+DAYS = {"start": "2026-11-22", "end": "2026-11-23", "n_caught_up": 0, "n_left_out": 0}
 FOUND = {"n_listed": 24, "set_aside": {"no_trailer": 1, "not_a_movie": 1}}
 
 
-def _context(day: str | None, start: dt.datetime | None = None, end: dt.datetime | None = None) -> dict[str, Any]:
-    return {"params": {"listed_on": day}, "data_interval_start": start, "data_interval_end": end}
+class Run(NamedTuple):
+    run_type: str
+
+
+def _context(
+    day: str | None, start: dt.datetime | None = None, end: dt.datetime | None = None, run_type: str = "manual"
+) -> dict[str, Any]:
+    return {
+        "params": {"listed_on": day},
+        "data_interval_start": start,
+        "data_interval_end": end,
+        "dag_run": Run(run_type),
+    }
+
+
+def _day(number: int) -> dt.date:
+    return dt.date(2026, 11, number)
+
+
+def _days(settings: Settings, store: Store, run_type: str = "scheduled", day: str | None = None) -> tuple[Any, ...]:
+    """What a run over 2026-11-22 takes: from when on, how many missed days, how many left out."""
+    context = _context(day, MIDNIGHT, MIDNIGHT + dt.timedelta(days=1), run_type)
+    found = days_of_run(context, settings, store)
+    assert found["end"] == "2026-11-23" or day
+    return found["start"], found["n_caught_up"], found["n_left_out"]
+
+
+@pytest.fixture
+def crawl(store: Store) -> Callable[..., None]:
+    """Leaves days of November as a crawl does, that found something or not, and the planning after it."""
+
+    def leave(*days: int, lines: bytes = b"", n_batches: int = 0) -> None:
+        for day in days:
+            store.create_bytes(catalog_key(_day(day)), lines)
+            for number in range(n_batches):
+                store.create_json(batch_key(BatchRef(listed_on=_day(day), number=number)), {"trailer_ids": []})
+
+    return leave
+
+
+def test_a_scheduled_night_takes_those_that_were_missed(
+    settings: Settings, store: Store, crawl: Callable[..., None]
+) -> None:
+    assert _days(settings, store) == ("2026-11-22", 0, 0)  # the first night there is
+    crawl(18, 19, 23)  # a later day, by hand or by a run that overtook this one, is no reason to stop
+    for run_type in ("manual", "backfill"):
+        assert _days(settings, store, run_type) == ("2026-11-22", 0, 0)
+    assert _days(settings, store, day="2026-11-20") == ("2026-11-20", 0, 0)
+    assert _days(settings, store) == ("2026-11-20", 2, 0)
+    crawl(21)
+    assert _days(settings, store) == ("2026-11-20", 1, 0)  # a gap is a gap, also where days after it are there
+    crawl(20, 22)
+    assert _days(settings, store) == ("2026-11-22", 0, 0)
+
+
+def test_so_many_days_back_and_no_further(
+    settings: Settings, store: Store, crawl: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    crawl(1, 3)
+    assert _days(settings, store) == ("2026-11-08", 14, 4)
+    assert "4 days after 2026-11-03 were missed and are too far back: backfill them" in caplog.text
+    none = settings.model_copy(update={"catalog": settings.catalog.model_copy(update={"max_catch_up_days": 0})})
+    assert _days(none, store) == ("2026-11-22", 0, 18)
+    crawl(7)
+    assert _days(settings, store) == ("2026-11-08", 14, 0)
+    crawl(8)
+    assert _days(settings, store) == ("2026-11-09", 13, 0)
+
+
+def test_what_was_crawled_and_never_planned_was_missed_too(
+    settings: Settings, store: Store, crawl: Callable[..., None]
+) -> None:
+    crawl(18, 21, lines=b"{}\n", n_batches=2)
+    crawl(19)  # nothing was listed, so there is nothing to plan
+    crawl(20, lines=b"{}\n")
+    assert _days(settings, store) == ("2026-11-20", 1, 0)
 
 
 def test_the_form_wins_over_the_interval() -> None:
@@ -77,20 +161,57 @@ def test_nobody_is_woken_for_nothing() -> None:
 
 
 def test_the_summary_counts() -> None:
-    numbers = sum_up(FOUND, [SHARD["batch"]], [SHARD])
-    assert numbers == {"n_listed": 24, "n_titles_set_aside": 2, "n_batches": 1, "n_sharded": 11, "n_rejected": 1}
-    assert sum_up(FOUND, [], None)["n_sharded"] == 0
+    numbers = sum_up(DAYS, FOUND, [SHARD["batch"]], [SHARD])
+    assert numbers == {
+        **DAYS, "n_listed": 24, "n_titles_set_aside": 2, "n_batches": 1, "n_sharded": 11, "n_rejected": 1
+    }  # fmt: skip
+    assert sum_up(DAYS, FOUND, [], None)["n_sharded"] == 0
 
 
 def test_a_lost_batch_fails_the_run_by_name() -> None:
     planned = [SHARD["batch"], {"listed_on": "2026-11-22", "number": 1}]
     with pytest.raises(AirflowFailException, match=r"1 of 2 batches were lost \(2026-11-22/0001\)"):
-        sum_up(FOUND, planned, [SHARD, None])
+        sum_up(DAYS, FOUND, planned, [SHARD, None])
 
 
 def test_a_failed_crawl_is_no_success() -> None:
     with pytest.raises(AirflowFailException, match="crawl"):
-        sum_up(None, None, None)
+        sum_up(DAYS, None, None, None)
+
+
+def test_a_planning_that_fails_is_no_success_and_one_without_a_model_no_failure(store: Store) -> None:
+    with pytest.raises(AirflowSkipException, match="no model has been promoted yet"):
+        stop_without_plan(None, store)
+    store.swap_pointer(CHAMPION_KEY, {"version": "m-1"}, None)
+    with pytest.raises(AirflowFailException, match="the planning failed"):
+        stop_without_plan(None, store)
+    stop_without_plan([], store)
+
+
+EMBEDDED = {"n_shards": 2, "n_trailers": 20, "bad": []}
+BAD = {"n_shards": 1, "n_trailers": 10, "bad": [{"key": "shards/x.tfrecord", "problems": ["its bytes"]}]}
+BUILT = {"version": "i-1", "n": 30, "left_out": []}
+
+
+def test_the_index_is_summed_up() -> None:
+    numbers = {"n_shards": 4, "n_trailers": 40, "index": "i-1", "n_indexed": 30}
+    assert sum_up_index([{}, {}], [EMBEDDED, EMBEDDED], BUILT, BUILT) == numbers
+    assert sum_up_index([], None, BUILT, BUILT)["n_shards"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([{}], BAD, BUILT, BUILT), r"1 bad shards or embeddings were left out \(shards/x.tfrecord\)"),
+        (([{}], EMBEDDED, BUILT | {"left_out": ["embeddings/y.npz"]}, BUILT), r"left out \(embeddings/y.npz\)"),
+        (([{}, {}], [EMBEDDED, None], BUILT, BUILT), "1 of 2 embedding tasks failed"),
+        (([], None, BUILT, None), "no index was published"),
+        (([{}], BAD, None, None), r"shards/x.tfrecord.*no index was published"),
+    ],
+)
+def test_an_index_run_that_lost_something_fails_and_says_what(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(AirflowFailException, match=message):
+        sum_up_index(*arguments)
 
 
 @pytest.mark.parametrize(

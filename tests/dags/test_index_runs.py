@@ -1,5 +1,6 @@
 """trailers_index as Airflow runs it, on a real store."""
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index, rollback_index
-from trailer_ml.model.card import ModelCard, card_key
-from trailer_ml.records import Evaluation
+from trailer_ml.model.card import ModelCard, card_key, read_card
+from trailer_ml.records import BatchRef, Evaluation, ShardManifest
 from trailer_ml.settings import FeatureSettings, ModelSettings, Settings
-from trailer_ml.storage import CURRENT_INDEX_KEY, Store
+from trailer_ml.storage import CURRENT_INDEX_KEY, Store, shard_key, shard_manifest_key
 
+DAY = dt.date(2026, 11, 20)
 CARD = ModelCard(
     version="m-1",
     encoder_sha256="0" * 64,
@@ -40,7 +42,7 @@ CARD = ModelCard(
 
 
 @pytest.fixture
-def put_champion(store: Store, put_embedded: Callable[..., Any]) -> Callable[[np.ndarray], None]:
+def put_all(store: Store, put_embedded: Callable[..., Any]) -> Callable[[np.ndarray], None]:
     """Leaves the store as training and embedding would: a champion, its card, and the vectors of all shards."""
 
     def put(vectors: np.ndarray) -> None:
@@ -59,14 +61,20 @@ def test_without_a_champion_everything_is_skipped_and_says_so(run_dag: Callable[
 
 
 def test_builds_verifies_publishes_and_then_finds_nothing_to_do(
-    run_dag: Callable[..., Any], store: Store, put_champion: Callable[..., Any], make_vectors: Callable[..., np.ndarray]
+    run_dag: Callable[..., Any], store: Store, put_all: Callable[..., Any], make_vectors: Callable[..., np.ndarray]
 ) -> None:
-    put_champion(make_vectors(80))
+    put_all(make_vectors(80))
     ran = run_dag("trailers_index", {})
     assert ran.state == "success", ran.log[-6000:]
     assert ran.tasks["embed/-1"] == "skipped"  # mapped over nothing: all of it is embedded
     published = ran.returned["publish/-1"]
     assert published["is_published"]
+    assert ran.returned["summary/-1"] == {
+        "n_shards": 0,
+        "n_trailers": 0,
+        "index": published["version"],
+        "n_indexed": 80,
+    }
     assert store.read_json(CURRENT_INDEX_KEY)["version"] == published["version"]
     before = {key: store.read_bytes(key) for key in store.list_keys("")}
 
@@ -75,14 +83,39 @@ def test_builds_verifies_publishes_and_then_finds_nothing_to_do(
     assert {key: store.read_bytes(key) for key in store.list_keys("")} == before
 
 
+def test_a_bad_shard_fails_the_run_by_name_and_keeps_no_other_from_being_served(
+    run_dag: Callable[..., Any],
+    store: Store,
+    put_embedded: Callable[..., Any],
+    put_champion: Callable[[], str],
+    make_vectors: Callable[..., np.ndarray],
+) -> None:
+    put_embedded(make_vectors(80))
+    view = read_card(put_champion(), store).features.view
+    bad = BatchRef(listed_on=DAY, number=7)
+    manifest = ShardManifest(
+        key=shard_key(bad), sha256="0" * 64, size_bytes=1, count=1, trailer_ids=("imdb-vi9",), film_ids=("imdb-tt9",),
+        sampler="exact", features=view, schema_version=1, extractor_version="1",
+    )  # fmt: skip
+    store.create_json(shard_manifest_key(bad), manifest.to_json())
+    store.put_bytes(shard_key(bad), b"not what it was")
+    ran = run_dag("trailers_index", {})
+    assert ran.state == "failed", ran.log[-6000:]
+    assert [name for name, state in ran.tasks.items() if state != "success"] == ["summary/-1"]
+    assert ran.tries["summary/-1"] == 1
+    assert ran.returned["publish/-1"]["n"] == 80
+    assert store.read_json(CURRENT_INDEX_KEY)["version"] == ran.returned["publish/-1"]["version"]
+    assert f"1 bad shards or embeddings were left out ({shard_key(bad)})" in ran.log
+
+
 def test_the_next_run_does_not_undo_a_rollback(
     run_dag: Callable[..., Any],
     settings: Settings,
     store: Store,
-    put_champion: Callable[..., Any],
+    put_all: Callable[..., Any],
     make_vectors: Callable[..., np.ndarray],
 ) -> None:
-    put_champion(make_vectors(80))
+    put_all(make_vectors(80))
     few_trees = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 50})})
     served = [build_index(chosen, store).version for chosen in (few_trees, settings)]
     for version in served:
@@ -98,14 +131,15 @@ def test_an_index_that_is_not_good_enough_fails_the_run_and_the_old_one_stays(
     run_dag: Callable[..., Any],
     settings: Settings,
     store: Store,
-    put_champion: Callable[..., Any],
+    put_all: Callable[..., Any],
     make_vectors: Callable[..., np.ndarray],
 ) -> None:
     poor = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 1})})
-    put_champion(make_vectors(2000, spread=3.0))
+    put_all(make_vectors(2000, spread=3.0))
     ran = run_dag("trailers_index", {}, changed=poor)
     assert ran.state == "failed"
     assert ran.tasks["publish/-1"] == "failed", ran.log[-6000:]
     assert ran.tries["publish/-1"] == 1
     assert "recall@10" in ran.log
+    assert "no index was published, what was served stays" in ran.log
     assert not store.exists(CURRENT_INDEX_KEY)

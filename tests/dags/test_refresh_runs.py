@@ -1,5 +1,6 @@
 """trailers_refresh as Airflow runs it: a real site, real downloads, real ffmpeg, a real store."""
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from trailer_ml.demo.studio import make_world
 from trailer_ml.demo.world import DAYS, World, read_world
 from trailer_ml.settings import Settings, StoreSettings
 from trailer_ml.shards.read import list_shards
-from trailer_ml.storage import Store
+from trailer_ml.storage import Store, catalog_key
 
 DAY = DAYS[0].isoformat()
 
@@ -42,34 +43,37 @@ def _contents(store: Store) -> dict[str, bytes]:
     return {key: store.read_bytes(key) for key in store.list_keys("")}
 
 
-def test_by_hand_then_by_schedule_gives_the_same_store(
+def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
     run_dag: Callable[..., Any], store: Store, site: tuple[World, str]
 ) -> None:
-    ran = run_dag("trailers_refresh", {"listed_on": DAY})
+    """The night over the last day was missed, and nothing was listed on the day of the next one."""
+    day = DAYS[2]
+    store.create_bytes(catalog_key(DAYS[1]), b"")
+    next_but_one = day + dt.timedelta(days=2)  # the scheduler makes a run of an interval at its end
+    ran = run_dag("trailers_refresh", {}, logical_date=f"{next_but_one}T00:00:00+00:00", is_scheduled=True)
     assert ran.state == "success", ran.log[-6000:]
+    summary = ran.returned["summary/-1"]
+    assert (summary["start"], summary["end"], summary["n_caught_up"]) == (f"{day}", f"{next_but_one}", 1)
     n_shards = len(list_shards(store))
-    assert n_shards == ran.returned["summary/-1"]["n_batches"] > 0
-    assert ran.names["batch.shard/0"] == f"listed={DAY}/0000"
+    assert n_shards == summary["n_batches"] > 0
+    assert ran.names["batch.shard/0"] == f"listed={day}/0000"
     (event,) = ran.events
     assert event["asset"] == "trailer_shards"
-    assert event["extra"] == {
-        "listed_on": [DAY],
-        "n_shards": n_shards,
-        "n_trailers": ran.returned["summary/-1"]["n_sharded"],
-    }
-    listed = sum(clip.listed_on == DAYS[0] and clip.oddity != "series" for clip in site[0].clips)
-    assert ran.returned["summary/-1"]["n_listed"] == listed
+    assert event["extra"] == {"listed_on": [f"{day}"], "n_shards": n_shards, "n_trailers": summary["n_sharded"]}
+    listed = sum(clip.listed_on == day and clip.oddity != "series" for clip in site[0].clips)
+    assert summary["n_listed"] == listed
     for key, value in ran.returned.items():
         assert len(json.dumps(value)) < 1024, key
+    assert store.read_bytes(catalog_key(next_but_one - dt.timedelta(days=1))) == b""
 
     before = _contents(store)
-    # Without a day in the form; what a run of the next midnight has behind it is the interval of that day.
-    again = run_dag("trailers_refresh", {}, logical_date=f"{DAYS[1].isoformat()}T00:00:00+00:00")
+    again = run_dag("trailers_refresh", {"listed_on": f"{day}"})
     assert again.state == "success", again.log[-6000:]
     assert again.tasks["batch.download/-1"] == "skipped"
     assert again.tasks["announce/-1"] == "skipped"
     assert again.events == []
-    assert again.returned["summary/-1"]["n_listed"] == listed
+    found = again.returned["summary/-1"]
+    assert (found["n_listed"], found["n_caught_up"]) == (listed, 0)
     assert _contents(store) == before
 
 

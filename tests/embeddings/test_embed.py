@@ -9,7 +9,7 @@ import pytest
 
 from trailer_ml.embeddings.embed import embed_features, embed_shards, plan_embeddings
 from trailer_ml.embeddings.stored import list_embedded, read_embedded, read_vectors, write_vectors
-from trailer_ml.errors import CorruptShardError, NoModelError
+from trailer_ml.errors import NoModelError
 from trailer_ml.features.extract import Features
 from trailer_ml.model.registry import load_encoder
 from trailer_ml.records import BatchRef, EmbedChunk, EmbeddedTrailer, Receipt, ShardManifest
@@ -257,14 +257,64 @@ def test_an_empty_shard_has_no_vectors_and_is_done(settings, store, put_champion
     assert plan_embeddings(settings, store) == []
 
 
-def test_a_damaged_shard_leaves_nothing(settings, store, put_champion, put_shard) -> None:
+def damage(store, key, place=-1) -> None:
+    data = bytearray(store.read_bytes(key))
+    data[place] ^= 1
+    store.put_bytes(key, bytes(data))
+
+
+def test_a_damaged_shard_leaves_nothing_and_stops_no_other(settings, store, put_champion, put_shard) -> None:
+    put_champion()
+    good = [put_shard(0, [0, 1]), put_shard(2, [4])]
+    bad, gone = put_shard(1, [2, 3]), put_shard(3, [5])
+    damage(store, shard_key(bad))
+    chunks = plan_embeddings(settings, store)
+    store.delete(shard_manifest_key(gone))
+    (summary,) = [embed_shards(chunk, settings, store) for chunk in chunks]
+    assert (summary.n_shards, summary.n_trailers) == (2, 3)
+    assert [each.key for each in summary.bad] == [shard_key(gone), shard_key(bad)]
+    assert "its bytes are not those of its manifest" in summary.bad[1].problems[0]
+    assert list_embedded(store, "m-1") == good
+    assert [chunk.batches for chunk in plan_embeddings(settings, store)] == [(bad,)]  # until somebody mends it
+
+
+def test_a_shard_that_was_made_again_and_is_bad_keeps_the_vectors_it_had(
+    settings, store, put_champion, put_shard
+) -> None:
     put_champion()
     batch = put_shard(0, [0, 1])
-    data = store.read_bytes(shard_key(batch))
-    store.put_bytes(shard_key(batch), data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(CorruptShardError):
-        embed_all(settings, store)
-    assert list(store.list_keys("embeddings/")) == []
+    embed_all(settings, store)
+    before = read_everything(store, "embeddings/")
+    put_shard(0, [0, 1], seed=50)
+    damage(store, shard_key(batch))
+    (summary,) = embed_all(settings, store)
+    assert len(summary.bad) == 1
+    assert read_everything(store, "embeddings/") == before
+
+
+@pytest.mark.parametrize("harm", ["a flipped bit", "a cut", "no vectors", "no manifest left", "no JSON"])
+def test_damaged_vectors_are_made_again(harm, settings, store, put_champion, put_shard) -> None:
+    put_champion()
+    batch = put_shard(0, [0, 1])
+    put_shard(1, [2])
+    embed_all(settings, store)
+    before = read_vectors(store, read_embedded(store, "m-1", batch).manifest)
+    key, manifest_key = (f"embeddings/m-1/{batch.path}.{end}" for end in ("npz", "json"))
+    if harm == "no vectors":
+        store.delete(key)
+    elif harm == "a cut":
+        store.put_bytes(key, store.read_bytes(key)[:200])
+    elif harm == "no JSON":
+        damage(store, manifest_key, 0)
+    else:
+        damage(store, key, 200)  # in the midst of the numbers
+    if harm == "no manifest left":
+        store.delete(manifest_key)
+    (summary,) = embed_all(settings, store)
+    assert (summary.n_shards, summary.bad) == (1, ())
+    again = read_vectors(store, read_embedded(store, "m-1", batch).manifest)
+    np.testing.assert_allclose(again, before, atol=1e-5)
+    assert plan_embeddings(settings, store) == []
 
 
 def test_without_a_champion_it_says_how_to_make_one(settings, store, put_shard) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from trailer_ml.embeddings.stored import find_champion
-from trailer_ml.errors import DataError, NoModelError
+from trailer_ml.errors import ConflictError, DataError, NoModelError
 from trailer_ml.index.build import build_index, write_annoy
+from trailer_ml.index.publish import publish_index
 from trailer_ml.index.recall import measure_recall
 from trailer_ml.index.serve import open_index
-from trailer_ml.index.stored import read_manifest
+from trailer_ml.index.stored import Pointer, read_manifest
 from trailer_ml.settings import IndexSettings, Settings
-from trailer_ml.storage import CHAMPION_KEY, Store, index_key, sha256_of, tombstone_key
+from trailer_ml.storage import CHAMPION_KEY, CURRENT_INDEX_KEY, Store, index_key, sha256_of, tombstone_key
 
 
 def read_everything(store: Store, prefix: str = "") -> dict[str, str]:
@@ -164,11 +165,74 @@ def test_with_nothing_embedded_there_is_nothing_to_index(settings, store, put_em
     assert find_champion(store) == "m-1"
 
 
-def test_damaged_vectors_are_noticed(settings, store, put_embedded, make_vectors) -> None:
-    put_embedded(make_vectors(10))
-    key = next(key for key in store.list_keys("embeddings/") if key.endswith(".npz"))
+def spoil(store: Store, key: str) -> None:
     store.put_bytes(key, store.read_bytes(key)[:-1] + b"x")
-    with pytest.raises(DataError, match="damaged"):
+
+
+@pytest.mark.parametrize("harm", ["vectors", "no vectors", "manifest"])
+def test_what_is_damaged_is_left_out_and_named(harm, settings, store, put_embedded, make_vectors, caplog) -> None:
+    vectors = make_vectors(30)
+    put_embedded(vectors, batch_size=10)
+    whole = build_index(settings, store)
+    key = f"embeddings/m-1/listed=2026-11-20/0001.{'json' if harm == 'manifest' else 'npz'}"
+    before = store.read_bytes(key)
+    if harm == "no vectors":
+        store.delete(key)
+    else:
+        spoil(store, key)
+    for name in list(store.list_keys("index/")):
+        store.delete(name)
+    summary = build_index(settings, store)
+    assert (summary.n, summary.left_out) == (20, (key,))
+    assert f"{key} is {'gone' if harm == 'no vectors' else 'damaged'}: `trailer-ml embed` makes it again" in caplog.text
+    assert summary.version != whole.version
+    with open_index(read_manifest(store, summary.version), store, settings.index.cache_folder) as index:
+        np.testing.assert_array_equal(index.vectors(), vectors[[*range(10), *range(20, 30)]])
+    again = build_index(settings, store)
+    assert (again.version, again.is_new, again.left_out) == (summary.version, False, (key,))
+    store.put_bytes(key, before)
+    mended = build_index(settings, store)
+    assert (mended.version, mended.left_out) == (whole.version, ())
+
+
+def test_when_all_is_damaged_there_is_nothing_to_index(settings, store, put_embedded, make_vectors) -> None:
+    put_embedded(make_vectors(10))
+    spoil(store, "embeddings/m-1/listed=2026-11-20/0000.npz")
+    with pytest.raises(DataError, match="nothing to index"):
+        build_index(settings, store)
+
+
+@pytest.mark.parametrize("name", ["index.ann", "ids.json", "manifest.json"])
+def test_an_index_that_is_damaged_in_the_store_is_built_again(
+    name, settings, store, put_embedded, make_vectors
+) -> None:
+    put_embedded(make_vectors(60))
+    version = build_index(settings, store).version
+    before = read_everything(store, "index/")
+    spoil(store, index_key(version, name))
+    summary = build_index(settings, store)
+    assert (summary.version, summary.is_new) == (version, True)
+    assert read_everything(store, "index/") == before
+
+
+def test_an_index_that_is_served_is_not_replaced_whatever_its_bytes(
+    settings, store, put_embedded, make_vectors
+) -> None:
+    put_embedded(make_vectors(60))
+    version = build_index(settings, store).version
+    publish_index(version, settings, store)
+    spoil(store, index_key(version, "index.ann"))
+    before = read_everything(store)
+    assert not build_index(settings, store).is_new
+    assert read_everything(store) == before
+
+
+def test_an_index_that_is_being_deleted_is_not_taken_for_built(settings, store, put_embedded, make_vectors) -> None:
+    put_embedded(make_vectors(60))
+    version = build_index(settings, store).version
+    pointer = Pointer(version="i-other", model_version="m-1", n=60, recall_at_10=1.0, doomed=(version,))
+    store.create_json(CURRENT_INDEX_KEY, pointer.to_json())
+    with pytest.raises(ConflictError, match="being deleted"):
         build_index(settings, store)
 
 

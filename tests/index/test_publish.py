@@ -1,5 +1,6 @@
 """Publishing: the swap, what is refused, what is kept, the way back."""
 
+import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -44,6 +45,41 @@ def test_publishing_again_changes_no_byte(built, settings, store) -> None:
     again = publish_index(built[1], settings, store)
     assert (again.is_published, again.is_new) == (True, False)
     assert store.read_pointer(CURRENT_INDEX_KEY) == before
+
+
+def test_recall_is_measured_by_whoever_publishes(settings, store, put_embedded, make_vectors) -> None:
+    """A single query was lucky at the build; a thousand say how it is, and that is what counts and is written down."""
+    put_embedded(make_vectors(2000, 32, spread=1.5))
+    lucky = with_index(settings, n_trees=8, search_effort=3, n_queries=1)
+    built = build_index(lucky, store)
+    assert built.recall_at_10 == 1.0
+    summary = publish_index(built.version, settings, store)
+    assert not summary.is_published
+    assert 0.5 < summary.recall_at_10 < 0.98
+    assert f"its recall@10 is {summary.recall_at_10:.4f}, below the 0.98" in summary.reason
+    assert read_pointer(store) is None
+    lenient = with_index(settings, min_recall_at_10=0.5)
+    assert publish_index(built.version, lenient, store).is_published
+    assert read_pointer(store).pointer.recall_at_10 == summary.recall_at_10
+
+
+@pytest.mark.parametrize("name", ["index.ann", "ids.json"])
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_what_is_damaged_in_the_store_is_not_published(is_verified, name, built, settings, store) -> None:
+    """Also where this machine has a copy of it from when it was whole."""
+    publish_index(built[0], settings, store)
+    before = store.read_pointer(CURRENT_INDEX_KEY)
+    if is_verified:
+        verify_index(built[1], settings, store)
+    key = index_key(built[1], name)
+    data = bytearray(store.read_bytes(key))
+    data[len(data) // 2] ^= 1
+    store.put_bytes(key, bytes(data))
+    with pytest.raises(DataError, match="damaged in the store"):
+        publish_index(built[1], settings, store)
+    assert store.read_pointer(CURRENT_INDEX_KEY) == before
+    build_some(settings, store, 2)  # what is damaged is built again
+    assert publish_index(built[1], settings, store).is_published
 
 
 def test_low_recall_is_refused(settings, store, put_embedded, make_vectors) -> None:
@@ -139,6 +175,143 @@ def test_what_a_killed_publication_did_not_delete_the_next_one_does(built, setti
     assert built[0] in list_versions(store)
     publish_index(built[3], settings, store)
     assert list_versions(store) == {built[2], built[3]}
+
+
+class Meanwhile(Store):
+    """Does something else right before the first deletion."""
+
+    happens = None
+
+    def delete(self, key):
+        if self.happens:
+            happens, self.happens = self.happens, None
+            happens()
+        super().delete(key)
+
+
+def test_an_index_that_is_being_deleted_is_not_published_meanwhile(built, settings, store) -> None:
+    """Gone back from v1; while the nightly swap to v2 deletes v1, somebody publishes v1 by hand."""
+    publish_index(built[0], settings, store)
+    publish_index(built[1], settings, store)
+    rollback_index(settings, store)
+    outcomes = []
+    slow = Meanwhile(settings.store)
+    slow.happens = lambda: outcomes.append(publish_index(built[1], settings, store, by_hand=True))
+    publish_index(built[2], settings, slow)
+    assert [(outcome.is_published, outcome.reason) for outcome in outcomes] == [
+        (False, "it is being deleted: build it again when that is done")
+    ]
+    pointer = read_pointer(store).pointer
+    assert (pointer.version, pointer.previous, pointer.doomed) == (built[2], (built[0],), ())
+    assert list_versions(store) == {built[0], built[2], built[3]}
+    again = build_index(with_index(settings, n_trees=51), store)
+    assert (again.version, again.is_new) == (built[1], True)
+    assert publish_index(built[1], settings, store).is_published
+    verify_index(built[1], settings, store)
+
+
+def test_who_asked_for_it_before_it_was_doomed_comes_too_late(built, settings, store) -> None:
+    """By hand, v1 is verified and about to be published when the nightly swap dooms it."""
+    publish_index(built[0], settings, store)
+    publish_index(built[1], settings, store)
+    rollback_index(settings, store)
+
+    class Late(Store):
+        def swap_pointer(self, key, value, seen):
+            publish_index(built[2], settings, store)
+            super().swap_pointer(key, value, seen)
+
+    with pytest.raises(ConflictError):
+        publish_index(built[1], settings, Late(settings.store), by_hand=True)
+    assert read_pointer(store).pointer.version == built[2]
+
+
+def test_an_index_that_only_aged_out_can_be_built_and_published_again(built, settings, store) -> None:
+    settings = with_index(settings, keep=1)
+    for version in built[:3]:
+        publish_index(version, settings, store)
+    assert built[0] not in list_versions(store)
+    assert build_index(with_index(settings, n_trees=50), store).version == built[0]
+    summary = publish_index(built[0], settings, store)
+    assert (summary.is_published, summary.reason) == (True, "")
+
+
+def test_a_slow_deletion_does_not_touch_what_has_come_back_meanwhile(built, settings, store) -> None:
+    """Two were gone back from. As the first is being deleted, another publication deletes both, and one comes back."""
+    for version in built[:3]:
+        publish_index(version, settings, store)
+    rollback_index(settings, store)
+    rollback_index(settings, store)
+    last = max(built[1:3])  # they are deleted in the order of their names
+
+    def overtake():
+        other = build_index(with_index(settings, n_trees=60), store).version
+        assert publish_index(other, settings, store).is_published
+        assert build_index(with_index(settings, n_trees=50 + built.index(last)), store).is_new
+        assert publish_index(last, settings, store).is_published
+
+    slow = Meanwhile(settings.store)
+    slow.happens = overtake
+    publish_index(built[3], settings, slow)
+    pointer = read_pointer(store).pointer
+    assert (pointer.version, pointer.doomed) == (last, ())
+    verify_index(last, settings, store)
+
+
+def test_a_killed_publication_is_finished_by_its_next_try(built, settings, store) -> None:
+    settings = with_index(settings, keep=1)
+    publish_index(built[0], settings, store)
+    publish_index(built[1], settings, store)
+    killed = Meanwhile(settings.store)
+
+    def die():
+        raise KeyboardInterrupt
+
+    killed.happens = die
+    with pytest.raises(KeyboardInterrupt):
+        publish_index(built[2], settings, killed)
+    assert read_pointer(store).pointer.doomed == (built[0],)
+    assert publish_index(built[2], settings, store).reason == "it is served already"
+    assert read_pointer(store).pointer.doomed == ()
+    assert list_versions(store) == {built[1], built[2], built[3]}
+
+
+class AgedStore(Store):
+    """What is in the store was written so many days earlier than it was."""
+
+    n_days = 0.0
+    young = ""
+
+    def modified_at(self, key):
+        moment = super().modified_at(key)
+        return moment if self.young and self.young in key else moment - dt.timedelta(days=self.n_days)
+
+
+@pytest.mark.parametrize(("n_days", "young"), [(0.9, ""), (1.1, ""), (1.1, "manifest.json")])
+def test_what_nobody_published_goes_after_a_day(n_days, young, built, settings, store) -> None:
+    """Refused or superseded ones: built[3] is never asked for; the last object of an index says how old it is."""
+    publish_index(built[0], settings, store)
+    publish_index(built[1], settings, store)
+    rollback_index(settings, store)
+    aged = AgedStore(settings.store)
+    aged.n_days, aged.young = n_days, young
+    publish_index(built[2], settings, aged)
+    gone = {built[1], built[3]} if n_days > 1 and not young else {built[1]}  # the former was gone back from
+    assert list_versions(store) == set(built) - gone
+    assert read_pointer(store).pointer.doomed == ()
+
+
+@pytest.mark.parametrize("is_older", [True, False])
+def test_a_pointer_of_an_older_program_is_understood(is_older, built, settings, store) -> None:
+    """It had one list of what was gone back from and of what had aged out; the first of all had none."""
+    value = {"version": built[0], "model_version": "m-1", "n": 60, "recall_at_10": 1.0}
+    if not is_older:
+        value |= {"previous": [], "retired": [built[1]]}
+    store.create_json(CURRENT_INDEX_KEY, value)
+    assert read_pointer(store).pointer.gone_back_from == (() if is_older else (built[1],))
+    assert publish_index(built[1], settings, store).is_published is is_older
+    assert publish_index(built[2], settings, store).is_published
+    assert list_versions(store) == set(built) - (set() if is_older else {built[1]})
 
 
 def test_rollback_goes_back_one_by_one_and_then_says_so(built, settings, store) -> None:

@@ -1,6 +1,7 @@
 """Opening the published index: from a copy on this machine that is checked and never half there."""
 
 import os
+import shutil
 import time
 
 import numpy as np
@@ -18,6 +19,7 @@ def published(settings, store, put_embedded, make_vectors):
     put_embedded(make_vectors(60))
     version = build_index(settings, store).version
     publish_index(version, settings, store)
+    shutil.rmtree(settings.index.cache_folder)  # the copy that publishing verified
     return version
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
 from trailer_ml.catalog.findings import is_latest
 from trailer_ml.errors import SettingsError
-from trailer_ml.records import Quarantine, Trailer
+from trailer_ml.records import Quarantine, SourceTerms, Trailer
 from trailer_ml.settings import SourceName
 
 if TYPE_CHECKING:
@@ -121,6 +121,18 @@ def _ask(name: SourceName, interval: Interval, settings: Settings, waiting: Coll
         return source.list_trailers(interval, settings)
     logger.warning("%s cannot go back in time: what it has is listed when yesterday is crawled", name)
     return iter(())
+
+
+def describe_sources(catalog: CatalogSettings) -> Iterator[SourceTerms]:
+    """Every source there is, with its terms."""
+    for name in SOURCE_NAMES:
+        source = load_source(name)
+        yield SourceTerms(
+            name=name,
+            is_asked=name in catalog.sources,
+            is_allowed=not source.NEEDS_CONSENT or name in catalog.accept_terms,
+            terms=source.TERMS,
+        )
 
 
 def check_consent(catalog: CatalogSettings) -> None:

@@ -40,6 +40,7 @@ def demo_settings(store: StoreSettings, site_url: str) -> Settings:
             download_delay_s=0.0,
             autothrottle_start_delay_s=0.02,
             batch_size=12,
+            max_catch_up_days=0,  # the backfill takes the past
         ),
         media=MediaSettings(
             allowed_extractors=("generic", "html5"),

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from trailer_ml.catalog.listing import read_trailers
-from trailer_ml.embeddings.stored import require_champion, write_vectors
+from trailer_ml.embeddings.stored import is_whole, read_embedded, require_champion, write_vectors
+from trailer_ml.errors import CorruptShardError, DataError, MissingObjectError
 from trailer_ml.model.card import read_card
 from trailer_ml.model.examples import stack
 from trailer_ml.model.registry import load_encoder
-from trailer_ml.records import EmbedChunk, EmbeddedTrailer, EmbedSummary, ShardManifest
+from trailer_ml.records import BadShard, EmbedChunk, EmbeddedTrailer, EmbedSummary, ShardManifest
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.shards.read import cached_shard, list_shards, read_records
-from trailer_ml.storage import embeddings_manifest_key, shard_manifest_key
+from trailer_ml.storage import shard_key, shard_manifest_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,26 +40,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 16  # trailers decoded at a time: ten frames of 224 x 224 and a spectrogram are 1.7 MB
+_READERS = 8  # vectors checked at once; the way to the store is most of the time
 
 
 def plan_embeddings(settings: Settings, store: Store) -> list[EmbedChunk]:
     """The shards that the champion has not embedded as they are now, in chunks of `index.shards_per_task`; maybe none.
 
     Shards whose trailers were looked at in another way than the champion's were are no input for it, and stay out.
+    Vectors that are damaged in the store count as missing, and so are made again.
 
     Raises:
         NoModelError: no model has been promoted yet.
     """
     champion = require_champion(store)
     view = read_card(champion, store).features.view
-    missing, n_other = [], 0
-    for batch, shard in list_shards(store):
-        if {name: shard.features.get(name) for name in view} != view:
-            n_other += 1
-        elif not _is_embedded(batch, shard, champion, store):
-            missing.append(batch)
-    if n_other:
+    shards = list_shards(store)
+    seen_alike = [
+        (batch, shard) for batch, shard in shards if {name: shard.features.get(name) for name in view} == view
+    ]
+    if n_other := len(shards) - len(seen_alike):
         logger.warning("%d shards were made with other TRAILER_FEATURES_ settings than %s: left out", n_other, champion)
+    with ThreadPoolExecutor(_READERS) as readers:
+        is_done = readers.map(lambda each: _is_embedded(each[0], each[1], champion, store), seen_alike)
+    missing = [batch for (batch, _), done in zip(seen_alike, is_done, strict=True) if not done]
     size = settings.index.shards_per_task
     return [
         EmbedChunk(model_version=champion, batches=tuple(missing[start : start + size]))
@@ -68,6 +73,9 @@ def plan_embeddings(settings: Settings, store: Store) -> list[EmbedChunk]:
 def embed_shards(chunk: EmbedChunk, settings: Settings, store: Store) -> EmbedSummary:
     """Embed some shards, each with its manifest last; what was embedded from the very same shard is left as it is.
 
+    A bad shard stops no other: nothing is written for it, and the summary names it. What was embedded from an earlier
+    making of it stays.
+
     Args:
         chunk: which shards, and by which model.
         settings: how many bad records a shard may have.
@@ -75,17 +83,21 @@ def embed_shards(chunk: EmbedChunk, settings: Settings, store: Store) -> EmbedSu
 
     Raises:
         NoModelError: there is no such model.
-        CorruptShardError: a shard is not what its manifest says.
     """
-    shards = [
-        (batch, ShardManifest.model_validate(store.read_json(shard_manifest_key(batch)))) for batch in chunk.batches
-    ]
-    missing = [(batch, shard) for batch, shard in shards if not _is_embedded(batch, shard, chunk.model_version, store)]
+    bad: list[BadShard] = []
+    missing = list(_read_missing(chunk, bad, store))
     if not missing:
-        return EmbedSummary(model_version=chunk.model_version, n_shards=0, n_trailers=0)
+        return EmbedSummary(model_version=chunk.model_version, n_shards=0, n_trailers=0, bad=tuple(bad))
     encoder = load_encoder(store, chunk.model_version, settings.model.cache_folder)
-    n_trailers = sum(_embed_shard(batch, shard, encoder, settings, store) for batch, shard in missing)
-    return EmbedSummary(model_version=chunk.model_version, n_shards=len(missing), n_trailers=n_trailers)
+    n_shards, n_trailers = 0, 0
+    for batch, shard in missing:
+        try:
+            n_trailers += _embed_shard(batch, shard, encoder, settings, store)
+            n_shards += 1
+        except CorruptShardError as error:
+            logger.info("%s is bad and left out: %s", batch.path, error)
+            bad.append(BadShard(key=shard.key, problems=(str(error),)))
+    return EmbedSummary(model_version=chunk.model_version, n_shards=n_shards, n_trailers=n_trailers, bad=tuple(bad))
 
 
 def embed_features(features: Sequence[Features] | Sequence[ShardRecord], encoder: Encoder) -> NDArray[np.float32]:
@@ -105,9 +117,25 @@ def embed_features(features: Sequence[Features] | Sequence[ShardRecord], encoder
     return encoder.embed(*stack(records, encoder.feature_settings.n_frames))
 
 
+def _read_missing(chunk: EmbedChunk, bad: list[BadShard], store: Store) -> Iterator[tuple[BatchRef, ShardManifest]]:
+    """The shards of a chunk that are to be embedded; those whose manifest is gone are added to `bad`."""
+    for batch in chunk.batches:
+        found = store.read_json_or_none(shard_manifest_key(batch))
+        if found is None:
+            bad.append(BadShard(key=shard_key(batch), problems=("its manifest has gone since this was planned",)))
+            continue
+        shard = ShardManifest.model_validate(found)
+        if not _is_embedded(batch, shard, chunk.model_version, store):
+            yield batch, shard
+
+
 def _is_embedded(batch: BatchRef, shard: ShardManifest, model_version: str, store: Store) -> bool:
-    found = store.read_json_or_none(embeddings_manifest_key(model_version, batch))
-    return found is not None and found["shard_sha256"] == shard.sha256
+    """Whether the vectors of this very shard are there and whole."""
+    try:
+        manifest = read_embedded(store, model_version, batch).manifest
+    except (MissingObjectError, DataError):
+        return False
+    return manifest.shard_sha256 == shard.sha256 and is_whole(store, manifest)
 
 
 def _embed_shard(batch: BatchRef, shard: ShardManifest, encoder: Encoder, settings: Settings, store: Store) -> int:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from trailer_ml.errors import DataError, NoModelError
+from trailer_ml.errors import DataError, MissingObjectError, NoModelError
 from trailer_ml.records import BatchRef, EmbeddedTrailer, EmbeddingsManifest
 from trailer_ml.storage import CHAMPION_KEY, embeddings_key, embeddings_manifest_key, sha256_of
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from trailer_ml.storage import Store
 
     Vectors = NDArray[np.float32]
+
+# What zipfile and numpy make of an archive with one bit changed, depending on which.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, LookupError, OSError, EOFError, RuntimeError)
 
 
 class Embedded(NamedTuple):
@@ -59,20 +64,40 @@ def list_embedded(store: Store, model_version: str) -> list[BatchRef]:
 
 
 def read_embedded(store: Store, model_version: str, batch: BatchRef) -> Embedded:
-    """What is known of the vectors of one batch."""
-    data = store.read_bytes(embeddings_manifest_key(model_version, batch))
-    return Embedded(EmbeddingsManifest.model_validate(json.loads(data)), sha256_of(data))
+    """What is known of the vectors of one batch.
+
+    Raises:
+        MissingObjectError: there are none.
+        DataError: their manifest is damaged.
+    """
+    key = embeddings_manifest_key(model_version, batch)
+    data = store.read_bytes(key)
+    try:
+        return Embedded(EmbeddingsManifest.model_validate(json.loads(data)), sha256_of(data))
+    except ValueError as error:
+        raise DataError(f"{key} is damaged: `trailer-ml embed` makes it again") from error
+
+
+def is_whole(store: Store, manifest: EmbeddingsManifest) -> bool:
+    """Whether the vectors that a manifest speaks of are there as it says."""
+    try:
+        return sha256_of(store.read_bytes(manifest.key)) == manifest.sha256
+    except MissingObjectError:
+        return False
 
 
 def read_vectors(store: Store, manifest: EmbeddingsManifest) -> Vectors:
     """The vectors that a manifest speaks of, (n, dim) float32 unit rows.
 
     Raises:
-        DataError: the bytes are not the ones the manifest was written for.
+        DataError: the bytes are not the ones the manifest was written for, or gone.
     """
-    data = store.read_bytes(manifest.key)
+    try:
+        data = store.read_bytes(manifest.key)
+    except MissingObjectError as error:
+        raise DataError(f"{manifest.key} is gone: `trailer-ml embed` makes it again") from error
     if sha256_of(data) != manifest.sha256:
-        raise DataError(f"{manifest.key} is damaged: delete it and its .json, and embed again")
+        raise DataError(f"{manifest.key} is damaged: `trailer-ml embed` makes it again")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         vectors: Vectors = arrays["vectors"]
     return vectors
@@ -91,8 +116,9 @@ def write_vectors(
     """Put the vectors of one batch into the store, their manifest last.
 
     Vectors that an earlier try made from the same shard are kept, and the manifest is written for them: floating-point
-    sums may differ in the last bit from run to run. Those of a shard that was made again since are replaced; until its
-    manifest is replaced as well it names the old shard, so a kill in between leaves a batch that is to be embedded.
+    sums may differ in the last bit from run to run. Those of a shard that was made again since, and damaged ones, are
+    replaced; until their manifest is replaced as well it does not fit them, so a kill in between leaves a batch that is
+    to be embedded.
 
     Args:
         store: where to.
@@ -131,7 +157,11 @@ def _encode(vectors: Vectors, trailer_ids: Sequence[str], shard_sha256: str) -> 
     return file.getvalue()
 
 
-def _source_of(data: bytes) -> tuple[str, list[str]]:
-    """The shard that vectors were made from, and the trailers they are of."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return str(arrays["shard"]), arrays["ids"].tolist()
+def _source_of(data: bytes) -> tuple[str, list[str]] | None:
+    """The shard that vectors were made from, and the trailers they are of; None where they are damaged."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            _ = arrays["vectors"]  # read for the sake of its checksum
+            return str(arrays["shard"]), arrays["ids"].tolist()
+    except _UNREADABLE:
+        return None

@@ -1,8 +1,8 @@
 """Which index is served: the nightly swap, and the way back.
 
 The pointer changes by compare-and-swap only: where two runs meet, one of them gets a ConflictError, and its next try
-finds how things stand. What has fallen out of the history is deleted after the swap; a run that is killed there leaves
-the names in the pointer, and the next publication deletes them.
+finds how things stand. What has fallen out of the history, and what nobody has wanted for a day, is doomed by the very
+swap that publishes another, and deleted after it (see tidy.py).
 
 Does not belong here: building.
 """
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from trailer_ml.embeddings.stored import require_champion
 from trailer_ml.errors import NoIndexError
-from trailer_ml.index.stored import MANIFEST_FILE, Pointer, read_manifest, read_pointer, summarise
-from trailer_ml.index.verify import find_low_recall
-from trailer_ml.storage import CURRENT_INDEX_KEY, index_key
+from trailer_ml.index.stored import Pointer, read_manifest, read_pointer, summarise
+from trailer_ml.index.tidy import delete_doomed, find_unused
+from trailer_ml.index.verify import verify_index
+from trailer_ml.storage import CURRENT_INDEX_KEY
 
 if TYPE_CHECKING:
     from trailer_ml.records import IndexManifest, IndexSummary
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 def publish_index(version: str, settings: Settings, store: Store, *, by_hand: bool = False) -> IndexSummary:
     """Serve an index from now on, or keep the one that is served and say why.
+
+    It is verified here and now, whoever has verified it before: what was found then may no longer be so.
 
     Args:
         version: which one.
@@ -42,28 +45,31 @@ def publish_index(version: str, settings: Settings, store: Store, *, by_hand: bo
     Raises:
         NoIndexError: there is no such index.
         NoModelError: no model has been promoted yet.
+        DataError: its bytes are not those of its manifest, or it does not work on this machine.
         ConflictError: somebody else published meanwhile; try again.
     """
     manifest = read_manifest(store, version)
     seen = read_pointer(store)
-    if seen and seen.pointer.version == version:
-        return summarise(manifest, is_new=False, is_published=True, reason="it is served already")
     current = seen.pointer if seen else None
-    reason = _find_objection(manifest, current, require_champion(store), settings)
-    if not by_hand and current and version in current.retired:
-        reason = f"it was gone back from: publish it by hand (`trailer-ml index publish {version}`)"
+    if current and current.version == version:
+        delete_doomed(store)  # what an earlier try was killed over
+        served = manifest.model_copy(update={"recall_at_10": current.recall_at_10})
+        return summarise(served, is_new=False, is_published=True, reason="it is served already")
+    reason = _find_objection(manifest, current, require_champion(store), settings, by_hand=by_hand)
+    if not reason:
+        verified = verify_index(version, settings, store)
+        manifest, reason = manifest.model_copy(update={"recall_at_10": verified.recall_at_10}), verified.reason
     if reason:
         logger.warning("index %s is not published: %s", version, reason)
         return summarise(manifest, is_new=False, reason=reason)
     pointer = _point_to(manifest, current, settings.index.keep, store)
     store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag if seen else None)
-    for retired in pointer.retired:
-        _delete(retired, store)
+    delete_doomed(store)
     return summarise(manifest, is_new=True, is_published=True)
 
 
 def rollback_index(settings: Settings, store: Store) -> IndexSummary:  # noqa: ARG001 - every stage takes them
-    """Serve the index that was served before. The one that is left goes when the next one is published.
+    """Serve the index that was served before. The one that is left is deleted once another is published.
 
     Raises:
         NoIndexError: there is none to go back to.
@@ -80,19 +86,23 @@ def rollback_index(settings: Settings, store: Store) -> IndexSummary:  # noqa: A
         n=manifest.n,
         recall_at_10=manifest.recall_at_10,
         previous=left.previous[1:],
-        retired=tuple(sorted({*left.retired, left.version})),
+        gone_back_from=tuple(sorted({*left.gone_back_from, left.version})),
+        doomed=left.doomed,
     )
     store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag)
     return summarise(manifest, is_new=True, is_published=True, reason=f"went back from {left.version}")
 
 
-def _find_objection(manifest: IndexManifest, current: Pointer | None, champion: str, settings: Settings) -> str:
-    """Why an index must not be served; empty where nothing is against it."""
+def _find_objection(
+    manifest: IndexManifest, current: Pointer | None, champion: str, settings: Settings, *, by_hand: bool
+) -> str:
+    """Why an index must not be served, whatever it is worth; empty where nothing is against it."""
+    if current and manifest.version in current.doomed:
+        return "it is being deleted: build it again when that is done"
+    if not by_hand and current and manifest.version in current.gone_back_from:
+        return f"it was gone back from: publish it by hand (`trailer-ml index publish {manifest.version}`)"
     if manifest.model_version != champion:
         return f"it holds vectors of model {manifest.model_version}, and the champion is {champion}"
-    low = find_low_recall(manifest.recall_at_10, settings)
-    if low:
-        return low
     shrink = 1 - manifest.n / current.n if current else 0.0
     if current and shrink > settings.index.max_shrink_share:
         return (
@@ -105,20 +115,13 @@ def _find_objection(manifest: IndexManifest, current: Pointer | None, champion: 
 def _point_to(manifest: IndexManifest, current: Pointer | None, keep: int, store: Store) -> Pointer:
     history = [current.version, *current.previous] if current else []
     history = [version for version in history if version != manifest.version]
-    left_over = current.retired if current else ()
-    retired = {version for version in left_over if version not in history and any(store.list_keys(f"index/{version}/"))}
+    left_over = {*current.doomed, *current.gone_back_from} if current else set()
+    unused = find_unused(store, {manifest.version, *(current.known if current else ())})
     return Pointer(
         version=manifest.version,
         model_version=manifest.model_version,
         n=manifest.n,
         recall_at_10=manifest.recall_at_10,
         previous=tuple(history[:keep]),
-        retired=tuple(sorted({*retired, *history[keep:]} - {manifest.version})),
+        doomed=tuple(sorted({*left_over, *history[keep:], *unused} - {manifest.version, *history[:keep]})),
     )
-
-
-def _delete(version: str, store: Store) -> None:
-    """The manifest goes first: from then on the index is not there, and what is left of it is litter."""
-    store.delete(index_key(version, MANIFEST_FILE))
-    for key in list(store.list_keys(f"index/{version}/")):
-        store.delete(key)

@@ -18,7 +18,7 @@ from annoy import AnnoyIndex
 from pydantic import TypeAdapter
 
 from trailer_ml.errors import DataError, MissingObjectError, ModelMismatchError, NoIndexError
-from trailer_ml.index.stored import ANNOY_FILE, IDS_FILE, read_current_manifest, read_pointer
+from trailer_ml.index.stored import ANNOY_FILE, IDS_FILE, explain_damage, read_current_manifest, read_pointer
 from trailer_ml.records import EmbeddedTrailer
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import index_key, sha256_of_file
@@ -118,11 +118,16 @@ def open_current_index(store: Store, cache_folder: Path) -> ServedIndex:
         return open_index(read_current_manifest(store), store, cache_folder)
 
 
-def open_index(manifest: IndexManifest, store: Store, cache_folder: Path) -> ServedIndex:
-    """One index of the store, copied to this machine if it is not there yet. See open_current_index."""
+def open_index(
+    manifest: IndexManifest, store: Store, cache_folder: Path, *, is_copied_anew: bool = False
+) -> ServedIndex:
+    """One index of the store, copied to this machine if it is not there yet. See open_current_index.
+
+    With `is_copied_anew` it is copied in any case: a copy that holds says nothing of the bytes in the store.
+    """
     root = cache_folder.expanduser()
     folder = root / manifest.version
-    if not _holds(folder, manifest):
+    if is_copied_anew or not _holds(folder, manifest):
         _copy(manifest, store, root)
         _forget_others(root, store)
     return ServedIndex(folder, manifest)
@@ -144,9 +149,7 @@ def _copy(manifest: IndexManifest, store: Store, root: Path) -> None:
             except MissingObjectError as error:
                 raise NoIndexError(f"index {manifest.version} is gone from the store") from error
         if not _holds(aside, manifest):
-            raise DataError(
-                f"index {manifest.version} is damaged in the store: go back with `trailer-ml index rollback`"
-            )
+            raise DataError(explain_damage(manifest.version))
         folder = root / manifest.version
         folder.mkdir(exist_ok=True)
         for name in (ANNOY_FILE, IDS_FILE):  # each is whole, and whoever has an older one open keeps it

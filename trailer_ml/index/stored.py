@@ -5,9 +5,11 @@ Does not belong here: Annoy, and any decision about what is served (see publish.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trailer_ml.errors import NoIndexError
+from pydantic import model_validator
+
+from trailer_ml.errors import DataError, NoIndexError
 from trailer_ml.records import IndexManifest, IndexSummary, Record, Version
 from trailer_ml.storage import CURRENT_INDEX_KEY, Versioned, index_key
 
@@ -26,10 +28,27 @@ class Pointer(Record):
     model_version: Version
     n: int
     recall_at_10: float
+    """As measured by the machine that published it."""
     previous: tuple[Version, ...] = ()
     """Those to go back to, newest first."""
-    retired: tuple[Version, ...] = ()
-    """No longer to go back to; the next publication deletes what is left of them."""
+    gone_back_from: tuple[Version, ...] = ()
+    """Left by a rollback: published again by hand only, and doomed once another one is published."""
+    doomed: tuple[Version, ...] = ()
+    """Being deleted: never published while they stand here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_old(cls, value: Any) -> Any:
+        """Until these were two lists there was one, `retired`, of both kinds."""
+        if isinstance(value, dict) and "retired" in value:
+            value = dict(value)
+            value["gone_back_from"] = value.pop("retired")
+        return value
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every version it names."""
+        return frozenset({self.version, *self.previous, *self.gone_back_from, *self.doomed})
 
 
 class Seen(NamedTuple):
@@ -64,14 +83,33 @@ def read_manifest(store: Store, version: str) -> IndexManifest:
 
     Raises:
         NoIndexError: it was never built, or is gone.
+        DataError: it is damaged.
     """
-    found = store.read_json_or_none(index_key(version, MANIFEST_FILE))
-    if found is None:
-        raise NoIndexError(f"there is no index {version}: make one with `trailer-ml index build`")
-    return IndexManifest.model_validate(found)
+    try:
+        found = store.read_json_or_none(index_key(version, MANIFEST_FILE))
+        if found is None:
+            raise NoIndexError(f"there is no index {version}: make one with `trailer-ml index build`")
+        return IndexManifest.model_validate(found)
+    except ValueError as error:
+        raise DataError(explain_damage(version)) from error
 
 
-def summarise(manifest: IndexManifest, *, is_new: bool, is_published: bool = False, reason: str = "") -> IndexSummary:
+def explain_damage(version: str) -> str:
+    """What to say of an index whose bytes are not those that were written."""
+    return (
+        f"index {version} is damaged in the store: go back with `trailer-ml index rollback` if it is served, build it"
+        " again with `trailer-ml index build` if not"
+    )
+
+
+def summarise(
+    manifest: IndexManifest,
+    *,
+    is_new: bool,
+    is_published: bool = False,
+    reason: str = "",
+    left_out: tuple[str, ...] = (),
+) -> IndexSummary:
     """The summary of what was done with an index."""
     return IndexSummary(
         version=manifest.version,
@@ -81,4 +119,5 @@ def summarise(manifest: IndexManifest, *, is_new: bool, is_published: bool = Fal
         is_new=is_new,
         is_published=is_published,
         reason=reason,
+        left_out=left_out,
     )

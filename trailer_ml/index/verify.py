@@ -27,31 +27,29 @@ _SELF = 1 - 1e-5  # the cosine of a trailer with itself, or with an identical on
 def verify_index(version: str, settings: Settings, store: Store) -> IndexSummary:
     """Check an index as this machine sees it: its hashes, a self-test of the file, its recall against exact search.
 
+    What is checked are the bytes in the store, not a copy that this machine may have of them.
+
     Args:
         version: which one.
         settings: how many queries, and how good it has to be.
         store: where it is.
 
     Returns:
-        Its recall as measured here; where that is too low, the reason says so, and publish_index refuses it.
+        Its recall as measured here; where that is too low, the reason says so.
 
     Raises:
         NoIndexError: there is no such index.
         DataError: its bytes are not those of its manifest, or the file does not find its own vectors on this machine.
     """
     manifest = read_manifest(store, version)
-    with open_index(manifest, store, settings.index.cache_folder) as index:
+    with open_index(manifest, store, settings.index.cache_folder, is_copied_anew=True) as index:
         vectors = index.vectors()
         _test_itself(index, vectors, settings.index.n_queries)
         recall = measure_recall(index, vectors, settings.index.n_queries)
     measured = manifest.model_copy(update={"recall_at_10": recall.value})
-    return summarise(measured, is_new=False, reason=find_low_recall(recall.value, settings))
-
-
-def find_low_recall(recall_at_10: float, settings: Settings) -> str:
-    """Why such a recall is too low to be served; empty where it is not."""
     bar = settings.index.min_recall_at_10
-    return "" if recall_at_10 >= bar else f"its recall@10 is {recall_at_10:.4f}, below the {bar:.2f} asked for"
+    reason = "" if recall.value >= bar else f"its recall@10 is {recall.value:.4f}, below the {bar:.2f} asked for"
+    return summarise(measured, is_new=False, reason=reason)
 
 
 def _test_itself(index: ServedIndex, vectors: NDArray[np.float32], n_queries: int) -> None:
