@@ -339,7 +339,7 @@ def test_the_doctor_says_what_is_wrong_and_ends_with_1(run, monkeypatch):
     assert lines["store"].startswith("ok")
     assert lines["sources"].startswith("wrong")  # nobody has accepted IMDb's terms here
     assert status == 1
-    assert one_line(err) == "trailer-ml: not ready: sources"
+    assert one_line(err).strip() == "trailer-ml: not ready: sources"
     monkeypatch.setenv("TRAILER_CATALOG_ACCEPT_TERMS", '["imdb_html"]')
     assert run("doctor")[0] == 0
 

@@ -20,19 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailer_ml.errors import TrailerError
-from trailer_ml.records import (
-    BatchRef,
-    Check,
-    DuplicateGroup,
-    Interval,
-    Neighbour,
-    Record,
-    SourceTerms,
-    Status,
-    VideoMatch,
-)
+from trailer_ml.records import BatchRef, Interval, Record
 from trailer_ml.settings import load_settings
 from trailer_ml.storage import Store
+from trailer_ml.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -363,49 +354,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show(result: Any, *, as_json: bool) -> None:
     records = [result] if isinstance(result, Record) else result
     for record in records:
-        print(json.dumps(record.to_json(), ensure_ascii=False) if as_json else _as_text(record), flush=True)
-
-
-def _as_text(record: Record) -> str:
-    if isinstance(record, Neighbour):
-        genres = ", ".join(record.genres)
-        return (
-            f"{record.score:6.3f}  picture {record.video_share:6.3f}  sound {record.audio_share:6.3f}  "
-            f"{record.trailer_id:<20}  {record.title} [{genres}]"
-        )
-    if isinstance(record, VideoMatch):
-        return "\n".join([record.video, *(_as_text(neighbour) for neighbour in record.neighbours)])
-    if isinstance(record, Check):
-        mark = "ok   " if record.is_ok else "wrong"
-        return f"{mark}  {record.name:<10}  {record.detail}" + (f"; fix: {record.fix}" if record.fix else "")
-    if isinstance(record, SourceTerms):
-        marks = ["asked"] * record.is_asked + ["its terms have to be accepted"] * (not record.is_allowed)
-        return f"{record.name:<14} {', '.join(marks)}\n    {record.terms}"
-    if isinstance(record, DuplicateGroup):
-        titles = {trailer.trailer_id: f"{trailer.title} ({trailer.kind})" for trailer in record.trailers}
-        return "\n".join(f"{score:6.3f}  {a}  {titles[a]}  =  {b}  {titles[b]}" for a, b, score in record.pairs)
-    if isinstance(record, Status):
-        return _status_as_text(record)
-    return "  ".join(f"{name}={_brief(value)}" for name, value in record.to_json().items())
-
-
-def _status_as_text(status: Status) -> str:
-    lines = [f"{number:8d}  {name}" for name, number in status.states.items()]
-    lines.append(f"{status.n_listed:8d}  listed in the catalog = the sum of the states")
-    for title, counts in (("rejected or waiting", status.reasons), ("titles set aside", status.titles_set_aside)):
-        lines += [f"{number:8d}  {title}: {reason}" for reason, number in counts.items()]
-    lines.append(f"champion  {status.champion or 'none yet'}")
-    recall = "" if status.index_recall_at_10 is None else f", recall@10 {status.index_recall_at_10:.3f}"
-    lines.append(f"index     {status.index_version or 'none yet'}{recall}")
-    return "\n".join(lines)
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"listed_on", "number"}:
-        return BatchRef.model_validate(value).path
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        print(json.dumps(record.to_json(), ensure_ascii=False) if as_json else as_text(record), flush=True)
 
 
 def _positive(text: str) -> int:

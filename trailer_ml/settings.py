@@ -74,6 +74,8 @@ class CatalogSettings(StageSettings):
     """A longer Retry-After is not waited for: the crawl ends and its task is retried."""
     timeout_s: float = Field(default=3600.0, gt=0)
     batch_size: int = Field(default=64, ge=1, le=64)
+    max_catch_up_days: int = Field(default=14, ge=0, le=366)
+    """A scheduled night also takes the nights that were missed before it, so many days back."""
     genres_path: str = ""
     """A table of your own, name,genre, that goes before ours: what a source calls a genre, in one vocabulary."""
     trailers_per_film: int = Field(default=3, ge=1)
@@ -106,8 +108,6 @@ class SourcesSettings(StageSettings):
     """So many titles a source is asked for at once, at most."""
     cache_folder: Path = Path("~/.cache/trailer-ml/catalog")
     """Answers, kept as long as their source allows, asked for again only if they have changed; may be deleted."""
-    max_catch_up_days: int = Field(default=14, ge=0, le=366)
-    """A scheduled night also takes the nights that were missed before it, so many days back."""
 
 
 class MediaSettings(StageSettings):

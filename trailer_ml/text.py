@@ -1,0 +1,70 @@
+"""Records as a person reads them in a terminal.
+
+Does not belong here: printing.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import singledispatch
+from typing import Any
+
+from trailer_ml.records import BatchRef, Check, DuplicateGroup, Neighbour, Record, SourceTerms, Status, VideoMatch
+
+
+@singledispatch
+def as_text(record: Record) -> str:
+    """A record as one line or a few; one that has no form of its own as its fields."""
+    return "  ".join(f"{name}={_brief(value)}" for name, value in record.to_json().items())
+
+
+@as_text.register
+def _neighbour(record: Neighbour) -> str:
+    genres = ", ".join(record.genres)
+    return (
+        f"{record.score:6.3f}  picture {record.video_share:6.3f}  sound {record.audio_share:6.3f}  "
+        f"{record.trailer_id:<20}  {record.title} [{genres}]"
+    )
+
+
+@as_text.register
+def _match(record: VideoMatch) -> str:
+    return "\n".join([record.video, *map(as_text, record.neighbours)])
+
+
+@as_text.register
+def _check(record: Check) -> str:
+    fix = f"; fix: {record.fix}" if record.fix else ""
+    return f"{'ok   ' if record.is_ok else 'wrong'}  {record.name:<10}  {record.detail}{fix}"
+
+
+@as_text.register
+def _source(record: SourceTerms) -> str:
+    marks = ["asked"] * record.is_asked + ["its terms have to be accepted"] * (not record.is_allowed)
+    return f"{record.name:<14} {', '.join(marks)}".rstrip() + f"\n    {record.terms}"
+
+
+@as_text.register
+def _duplicates(record: DuplicateGroup) -> str:
+    titles = {trailer.trailer_id: f"{trailer.title} ({trailer.kind})" for trailer in record.trailers}
+    return "\n".join(f"{score:6.3f}  {a}  {titles[a]}  =  {b}  {titles[b]}" for a, b, score in record.pairs)
+
+
+@as_text.register
+def _status(record: Status) -> str:
+    lines = [f"{number:8d}  {name}" for name, number in record.states.items()]
+    lines.append(f"{record.n_listed:8d}  listed in the catalog = the sum of the states")
+    for title, counts in (("rejected or waiting", record.reasons), ("titles set aside", record.titles_set_aside)):
+        lines += [f"{number:8d}  {title}: {reason}" for reason, number in counts.items()]
+    lines.append(f"champion  {record.champion or 'none yet'}")
+    recall = "" if record.index_recall_at_10 is None else f", recall@10 {record.index_recall_at_10:.3f}"
+    lines.append(f"index     {record.index_version or 'none yet'}{recall}")
+    return "\n".join(lines)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"listed_on", "number"}:
+        return BatchRef.model_validate(value).path
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
