@@ -28,7 +28,7 @@ from trailer_ml.text import as_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from trailer_ml.records import DatasetRef
+    from trailer_ml.records import DatasetRef, Neighbour
     from trailer_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
