@@ -68,7 +68,8 @@ class CatalogSettings(StageSettings):
 class MediaSettings(StageSettings):
     """How trailers are downloaded."""
 
-    format: str = "SD/480p/b[height<=?360][ext=mp4]/b[height<=?480]/bv*[height<=?360][ext=mp4]+ba[ext=m4a]/w"
+    format: str = "SD/480p/b[height<=?360][ext=mp4]/b[height<=?480]/bv*[height<=?360][ext=mp4]+ba[ext=m4a]/w/bv*+ba"
+    """As yt-dlp has it: small pictures are enough, and sound that comes apart is put to them."""
     max_size_bytes: int = Field(default=100 * 2**20, gt=0)
     max_duration_s: float = Field(default=600.0, gt=0)
     min_duration_s: float = Field(default=2.0, gt=0)
@@ -87,6 +88,9 @@ class MediaSettings(StageSettings):
     allowed_extractors: tuple[str, ...] = ("imdb", "youtube", "generic", "html5")
     allowed_private_hosts: tuple[str, ...] = ()
     """`host:port` of servers on private addresses that may be fetched from; for tests and the demo."""
+    proxy: SecretStr | None = None
+    """`http://user:password@host:port`, or socks5h; the environment's proxies are never used. Names are then resolved
+    by the proxy, and it is for the proxy to keep private ones away: here only literal addresses are refused."""
     max_loss_share: Share = 0.5
     """A batch that loses more in one run fails its task."""
     min_losses: int = Field(default=3, ge=1)

@@ -314,22 +314,6 @@ def test_what_waits_too_often_is_given_up(fault_site, media_settings, store, mak
     }
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.invalid/x.mp4", "http://u:p@127.0.0.1/x", "x"])
-def test_addresses_of_other_kinds_are_not_asked_for(media_settings, tmp_path, url):
-    (outcome,) = download_videos([("t", url)], tmp_path, media_settings)
-    assert (outcome.reason, outcome.wait_s) == ("bad_url", None)
-
-
-def test_private_addresses_are_refused_unless_they_are_listed(fault_site, media_settings, videos, tmp_path):
-    fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))
-    port = fault_site.host.split(":")[1]
-    hosts = ["127.0.0.1", "localhost", "127.1", "2130706433", "[::ffff:127.0.0.1]", "0x7f000001"]
-    items = [(f"t{n}", f"http://{host}:{port}/film.mp4") for n, host in enumerate(hosts)]
-    outcomes = download_videos(items, tmp_path, with_media(media_settings, allowed_private_hosts=()))
-    assert [outcome.reason for outcome in outcomes] == ["refused_address"] * len(hosts)
-    assert fault_site.seen.total() == 0
-
-
 def test_commercials_come_without_a_store(fault_site, media_settings, videos, tmp_path):
     good = videos["silent"].read_bytes()
     url = fault_site.put("/ads/ad-horror.mp4", fault_site.send(good))

@@ -139,7 +139,8 @@ def test_ffmpeg_is_found():
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "2002:7f00:1::",
-     "64:ff9b::7f00:1", "224.0.0.1", "100.64.0.1", "fd00::1"],
+     "64:ff9b::7f00:1", "224.0.0.1", "100.64.0.1", "fd00::1", "fec0::1", "::7f00:1", "64:ff9b:1::7f00:1",
+     "::ffff:0:7f00:1", "5f00::1", "2001:0:7f00:1::1"],
 )  # fmt: skip
 def test_private_addresses(address):
     assert not is_public(address)

@@ -33,8 +33,11 @@ _BY_REASON: dict[str, Action] = {
     "too_short": "give_up",
     "too_long": "give_up",
     "too_large": "give_up",
+    "unsupported": "give_up",
     "live": "wait",
+    "rate_limited": "slow_down",  # a challenge
     "crashed": "retry_once",
+    "local_fault": "abort",
 }
 _BY_STATUS: dict[int, Verdict] = {
     401: Verdict("forbidden", "give_up"),
@@ -54,16 +57,26 @@ _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
         (
             "no space left",
             "disk quota",
+            "input/output error",
+            "read-only file system",
+            "too many open files",
             "unable to open for writing",
             "unable to create directory",
-            "ffmpeg.* not found",
         ),
     ),
     (Verdict("too_large", "give_up"), ("file too large", "larger than max-filesize")),
     (
         Verdict("rate_limited", "slow_down"),
-        ("http error 429", "not a bot", "rate-limited", "try again later", "captcha", "ip is likely being blocked"),
+        (
+            "http error (429|202)",
+            "not a bot",
+            "rate-limited",
+            "try again later",
+            "captcha",
+            "ip is likely being blocked",
+        ),
     ),
+    (Verdict("rate_limited", "slow_down"), ("anti-bot challenge",)),
     (Verdict("rate_limited", "slow_down"), (r"\[imdb\].*unable to extract next\.js data",)),  # a WAF challenge
     (
         Verdict("age_restricted", "give_up"),
@@ -89,6 +102,7 @@ _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
         Verdict("unsupported", "give_up"),
         ("unsupported url", "no suitable extractor", "is not a valid url", "no connection adapters"),
     ),
+    (Verdict("unsupported", "give_up"), ("requires websocket", "ffmpeg.* not found")),
     (Verdict("unsupported", "give_up"), ("requested format is not available", "no video formats")),
     (Verdict("forbidden", "retry_once"), ("http error 40[13]",)),
     (Verdict("bad_range", "retry"), ("http error 416",)),
@@ -122,7 +136,8 @@ def classify(message: str, status: int | None = None, reason: str | None = None)
     text = message.lower().replace("\u2019", "'")
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    is_answer = status is not None or "http error" in text  # then the words are the server's, not this machine's
+    # What an extractor ("[generic] name: ...") and a server say may be anybody's words, and nothing about this machine.
+    is_answer = status is not None or "http error" in text or text.removeprefix("error: ").startswith("[")
     for pattern, verdict in _COMPILED:
         if pattern.search(text) and not (is_answer and verdict.action == "abort"):
             return verdict

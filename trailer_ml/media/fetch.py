@@ -26,7 +26,6 @@ from urllib.parse import urlsplit
 from trailer_ml.catalog.retry_after import parse_retry_after
 from trailer_ml.errors import ChildTimeoutError, LocalFaultError
 from trailer_ml.media.failures import Verdict, classify, one_line
-from trailer_ml.media.ffmpeg import find_ffmpeg
 from trailer_ml.media.probe import Probe
 from trailer_ml.processes import Child, clean_environment, start_child
 from trailer_ml.records import ID_PATTERN, Stream
@@ -69,7 +68,7 @@ def fetch_each(items: Iterable[tuple[str, str]], folder: Path, settings: Setting
     Args:
         items: (id, url); an id is used as the name of the file.
         folder: gets `<id>.mp4` for each that came, of whatever container it is.
-        settings: all; `media`, `catalog.user_agent` and `features.ffmpeg_path` are read.
+        settings: all; `media` and `catalog.user_agent` are read.
 
     Raises:
         LocalFaultError: this machine cannot go on: its disk is full, its folder cannot be written.
@@ -137,6 +136,7 @@ def _believe(item_id: str, answer: dict[str, Any], folder: Path, version: str) -
 def _is_web_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return False
     is_plain = "@" not in parts.netloc and url.isprintable() and " " not in url
@@ -153,10 +153,11 @@ class _Downloader:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.version = ""
+        proxy = settings.media.proxy
         self._first_line = {
-            "media": settings.media.model_dump(mode="json"),
+            "media": settings.media.model_dump(mode="json", exclude={"proxy"}),
             "user_agent": settings.catalog.user_agent,
-            "ffmpeg": find_ffmpeg(settings.features.ffmpeg_path),
+            "proxy": proxy.get_secret_value() if proxy else "",
         }
         self._folder = folder
         self._stack = ExitStack()
