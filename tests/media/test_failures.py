@@ -2,7 +2,7 @@
 
 import pytest
 
-from trailer_ml.media.failures import _BY_REASON, _COMPILED, classify, one_line
+from trailer_ml.media.failures import _BY_REASON, _COMPILED, announced_wait_s, classify, one_line
 
 REAL = {
     ("gone", "give_up"): [
@@ -99,12 +99,28 @@ def test_our_own_look_decides_without_the_message():
     assert classify("moov atom not found", None, "corrupt").action == "retry_once"
     assert classify("HTTP Error 403: Forbidden", 403, "rate_limited").action == "slow_down"  # a challenge
     assert classify("no space", None, "local_fault").action == "abort"
+    assert classify("killed by SIGKILL", None, "killed").action == "retry"
 
 
 def test_a_reason_has_one_action():
     for reason, action in _BY_REASON.items():
         said = {verdict.action for _, verdict in _COMPILED if verdict.reason == reason}
         assert said <= {action}, reason
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("[youtube] abc: Premieres in 20 days", 7 * 86400.0),
+        ("[youtube] abc: Premieres in 30 minutes", 1800.0),
+        ("This live event will begin in an hour.", 3600.0),
+        ("This live event will begin in a few moments.", None),
+        ("Premieres in 9999999999999999999999 months", 7 * 86400.0),
+    ],
+)
+def test_how_long_to_wait_for_what_is_announced(message, seconds):
+    assert classify(message).action == "wait"
+    assert announced_wait_s(message) == seconds
 
 
 def test_a_detail_is_one_plain_line():
