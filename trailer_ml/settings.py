@@ -113,12 +113,15 @@ class SourcesSettings(StageSettings):
 class MediaSettings(StageSettings):
     """How trailers are downloaded."""
 
-    format: str = "SD/480p/b[height<=?360][ext=mp4]/b[height<=?480]/bv*[height<=?360][ext=mp4]+ba[ext=m4a]/w"
+    format: str = "SD/480p/b[height<=?360][ext=mp4]/b[height<=?480]/bv*[height<=?360][ext=mp4]+ba[ext=m4a]/w/bv*+ba"
+    """As yt-dlp has it: small pictures are enough, and sound that comes apart is put to them."""
     max_size_bytes: int = Field(default=100 * 2**20, gt=0)
     max_duration_s: float = Field(default=600.0, gt=0)
     min_duration_s: float = Field(default=2.0, gt=0)
     item_timeout_s: float = Field(default=300.0, gt=0)
     """Wall clock for one trailer, waiting included; then the child is killed with its group."""
+    batch_timeout_s: float = Field(default=9000.0, gt=0)
+    """What a batch has not begun by then waits for another run; keep it well below the three hours that a task has."""
     attempts: int = Field(default=4, ge=1)
     """In one task, for errors that may pass."""
     max_wait_s: float = Field(default=30.0, ge=0)
@@ -126,18 +129,24 @@ class MediaSettings(StageSettings):
     backoff_s: float = Field(default=1.0, ge=0)
     """Before the second attempt, where the source does not say; doubled before each further one."""
     retry_later_s: float = Field(default=3600.0, gt=0)
+    """Until a trailer is tried again, where the source does not say."""
     give_up_after: int = Field(default=10, ge=1)
-    """A trailer that had to wait in so many tasks is given up."""
+    """A trailer that failed in so many tasks is given up; being limited, announced for later, live, or not asked for is
+    not failing."""
     memory_bytes: int = Field(default=2 * 2**30, gt=0)
     min_free_bytes: int = Field(default=2 * 2**30, ge=0)
     """So much of the disk is left free: with less, no download is begun."""
     allowed_extractors: tuple[str, ...] = ("imdb", "youtube", "generic", "html5")
     allowed_private_hosts: tuple[str, ...] = ()
     """`host:port` of servers on private addresses that may be fetched from; for tests and the demo."""
+    proxy: SecretStr | None = None
+    """`http://user:password@host:port`, or socks5h; the environment's proxies are never used. Names are then resolved
+    by the proxy, and it is for the proxy to keep private ones away: here only literal addresses are refused."""
     max_loss_share: Share = 0.5
-    """A batch that loses more in one run fails its task."""
+    """A batch that loses more fails its task, and gives nobody up: it may be the source that is not well. What an
+    earlier batch lost already does not count when it is tried again."""
     min_losses: int = Field(default=3, ge=1)
-    """Fewer never fail a batch: what is tried again comes in small batches, where one loss is a large share."""
+    """Fewer never fail a batch: of a small one, one loss is a large share."""
 
 
 class FeatureSettings(StageSettings):

@@ -116,6 +116,16 @@ def test_a_few_wrong_bytes_do_not_cost_the_trailer(make_video: Make, tmp_path: P
 
 
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
+def test_a_tag_that_is_no_text_does_not_cost_the_trailer(
+    engine: str, make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.mp4"
+    ffmpeg("-i", str(make_video()), "-c", "copy", "-metadata", "comment=ABCDEFGH", str(path))
+    path.write_bytes(path.read_bytes().replace(b"ABCDEFGH", b"\xff\xfe\xe9\xe8\xfc\xf6\xe4\x80"))
+    assert extract_features(path, DEMO.model_copy(update={"engine": engine})).has_audio
+
+
+@pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
 def test_more_pixels_than_allowed(engine: str, make_video: Make) -> None:
     assert reason_for(make_video(), engine=engine, max_pixels=320 * 180 - 1) == "too_large"
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from trailer_ml.settings import CatalogSettings, MediaSettings, Settings
 from trailer_ml.storage import Store, batch_key, catalog_key
 
 
-def run_ffmpeg(*arguments: str, to: Path) -> Path:
+def run_ffmpeg(*arguments: object, to: Path) -> Path:
     """Make a file."""
-    subprocess.run([find_ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments, str(to)], check=True)
+    subprocess.run([find_ffmpeg(), "-nostdin", "-v", "error", "-y", *map(str, arguments), str(to)], check=True)
     return to
 
 
@@ -43,17 +44,17 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
     }
     run_ffmpeg(
-        "-i", str(made["normal"]), "-c", "copy", "-f", "hls", "-hls_time", "2", "-hls_playlist_type", "vod",
+        "-i", made["normal"], "-c", "copy", "-f", "hls", "-hls_time", "2", "-hls_playlist_type", "vod",
         to=folder / "list.m3u8",
     )  # fmt: skip
     made["playlist"] = folder / "list.m3u8"
     return made
 
 
-@pytest.fixture
-def make_video() -> Callable[..., Path]:
+@pytest.fixture(scope="session", name="run_ffmpeg")
+def _run_ffmpeg() -> Callable[..., Path]:
     """Run ffmpeg with these arguments, to a file."""
-    return lambda *arguments, to: run_ffmpeg(*map(str, arguments), to=to)
+    return run_ffmpeg
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -163,16 +164,32 @@ class FaultSite:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def fault_site() -> Iterator[FaultSite]:
+@contextmanager
+def run_fault_site() -> Iterator[FaultSite]:
     """A server on loopback."""
     server = FaultServer(("127.0.0.1", 0), Handler)
     server.site = FaultSite(server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.site
-    server.site.stopped.set()
-    server.shutdown()
-    server.server_close()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server.site
+    finally:
+        server.site.stopped.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def fault_site() -> Iterator[FaultSite]:
+    """One for a test."""
+    with run_fault_site() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def two_sites() -> Iterator[tuple[FaultSite, FaultSite]]:
+    """Two for a module."""
+    with run_fault_site() as first, run_fault_site() as second:
+        yield first, second
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trailer_ml.media.failures import classify, one_line
+from trailer_ml.media.failures import _BY_REASON, _COMPILED, announced_wait_s, classify, one_line
 
 REAL = {
     ("gone", "give_up"): [
@@ -28,6 +28,8 @@ REAL = {
         "[youtube] abc: Sign in to confirm you\u2019re not a bot. Use --cookies",
         "The current session has been rate-limited by YouTube for up to an hour",
         "ERROR: [imdb] 123: Unable to extract next.js data; please report this issue on",
+        "[generic] Got HTTP Error 403 caused by Cloudflare anti-bot challenge; see  https://github.com/yt-dlp/yt-dlp#x",
+        "ERROR: [generic] Unable to download webpage: HTTP Error 202: Accepted",
     ],
     ("extractor_broken", "wait"): ["ERROR: [vimeo] 123: Unable to extract title; please report this issue on"],
     ("age_restricted", "give_up"): ["[youtube] abc: Sign in to confirm your age. This video may be inappropriate"],
@@ -46,10 +48,13 @@ REAL = {
         "ERROR: Unsupported URL: http://127.0.0.1/x",
         "ERROR: [generic] x: Requested format is not available. Use --list-formats",
         "No connection adapters were found for 'file:///etc/passwd'",
+        'Unable to handle request: Unsupported url scheme: "ftp" (requests)',
+        "ffmpeg not found. Please install or provide the path using --ffmpeg-location",
     ],
     ("local_fault", "abort"): [
         "unable to download video data: [Errno 28] No space left on device",
         "unable to open for writing: [Errno 13] Permission denied: '/x'",
+        "unable to write data: [Errno 5] Input/output error",
     ],
     ("too_large", "give_up"): ["unable to write data: [Errno 27] File too large"],
     ("refused_address", "give_up"): ["127.0.0.1:80 is not a public address"],
@@ -84,9 +89,38 @@ def test_a_server_cannot_speak_for_this_machine(status):
     assert classify(said, status) == ("unavailable", "retry")
 
 
+def test_a_name_cannot_speak_for_this_machine():
+    said = "ERROR: [generic] No space left: Unable to download webpage: Connection reset by peer"
+    assert classify(said) == ("broken_off", "retry")
+
+
 def test_our_own_look_decides_without_the_message():
     assert classify("HTTP Error 503", None, "no_video") == ("no_video", "give_up")
     assert classify("moov atom not found", None, "corrupt").action == "retry_once"
+    assert classify("HTTP Error 403: Forbidden", 403, "rate_limited").action == "slow_down"  # a challenge
+    assert classify("no space", None, "local_fault").action == "abort"
+    assert classify("killed by SIGKILL", None, "killed").action == "retry"
+
+
+def test_a_reason_has_one_action():
+    for reason, action in _BY_REASON.items():
+        said = {verdict.action for _, verdict in _COMPILED if verdict.reason == reason}
+        assert said <= {action}, reason
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("[youtube] abc: Premieres in 20 days", 7 * 86400.0),
+        ("[youtube] abc: Premieres in 30 minutes", 1800.0),
+        ("This live event will begin in an hour.", 3600.0),
+        ("This live event will begin in a few moments.", None),
+        ("Premieres in 9999999999999999999999 months", 7 * 86400.0),
+    ],
+)
+def test_how_long_to_wait_for_what_is_announced(message, seconds):
+    assert classify(message).action == "wait"
+    assert announced_wait_s(message) == seconds
 
 
 def test_a_detail_is_one_plain_line():

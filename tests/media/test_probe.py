@@ -26,9 +26,9 @@ def test_matroska_and_silence_are_fine(videos):
     assert len(probe_media(videos["silent"], LIMITS).streams) == 1
 
 
-def test_a_cover_picture_is_no_video(videos, make_video, tmp_path):
-    cover = make_video("-i", videos["normal"], "-frames:v", "1", to=tmp_path / "cover.png")
-    song = make_video(
+def test_a_cover_picture_is_no_video(videos, run_ffmpeg, tmp_path):
+    cover = run_ffmpeg("-i", videos["normal"], "-frames:v", "1", to=tmp_path / "cover.png")
+    song = run_ffmpeg(
         "-i", videos["audio"], "-i", cover, "-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic",
         to=tmp_path / "song.mp4",
     )  # fmt: skip
@@ -37,14 +37,58 @@ def test_a_cover_picture_is_no_video(videos, make_video, tmp_path):
     assert caught.value.reason == "no_video"
 
 
+@pytest.fixture(scope="module")
+def long_videos(videos, run_ffmpeg, tmp_path_factory):
+    """12 s in each container that is accepted."""
+    folder = tmp_path_factory.mktemp("long")
+    picture = ("-i", videos["long"], "-f", "lavfi", "-i", "sine=duration=12", "-shortest")
+    return {
+        "mp4": videos["long"],
+        "webm": run_ffmpeg(*picture, "-c:v", "libvpx", "-cpu-used", 8, "-c:a", "libopus", to=folder / "long.webm"),
+        "mkv": run_ffmpeg(*picture, "-c:v", "copy", "-c:a", "aac", to=folder / "long.mkv"),
+        "silent.mkv": run_ffmpeg("-i", videos["long"], "-c:v", "copy", to=folder / "silent.mkv"),
+        "unannounced.webm": run_ffmpeg(*picture, "-c:v", "copy", "-c:a", "aac", "-f", "matroska", "-live", 1,
+                                       to=folder / "live.mkv"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm", "mkv", "silent.mkv", "unannounced.webm"])
+def test_a_long_file_is_believed(long_videos, kind):
+    assert probe_media(long_videos[kind], LIMITS).duration_s == pytest.approx(12, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm", "mkv", "silent.mkv"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
-def test_a_file_that_was_cut_off(videos, tmp_path, share):
-    data = videos["long"].read_bytes()
+def test_a_file_that_was_cut_off(long_videos, tmp_path, kind, share):
+    data = long_videos[kind].read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(MediaError) as caught:
         probe_media(path, LIMITS)
     assert caught.value.reason == "corrupt"
+
+
+def test_sound_may_be_longer_than_the_picture(videos, run_ffmpeg, tmp_path):
+    sound = ("-f", "lavfi", "-i", "sine=duration=12", "-c:v", "copy", "-c:a", "aac")
+    path = run_ffmpeg("-i", videos["silent"], *sound, to=tmp_path / "a.mkv")
+    assert probe_media(path, LIMITS).duration_s == pytest.approx(12, abs=0.2)
+
+
+def test_a_tag_that_is_no_text_is_no_fault(videos, run_ffmpeg, tmp_path):
+    path = run_ffmpeg("-i", videos["normal"], "-c", "copy", "-metadata", "comment=ABCDEFGH", to=tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"ABCDEFGH", b"\xff\xfe\xe9\xe8\xfc\xf6\xe4\x80"))
+    assert len(probe_media(path, LIMITS).streams) == 2
+
+
+def test_streams_that_nothing_decodes_do_not_count(videos, tmp_path):
+    path = tmp_path / "a.mp4"
+    data = videos["normal"].read_bytes()
+    path.write_bytes(data.replace(b"avc1", b"zzzz"))
+    with pytest.raises(MediaError) as caught:
+        probe_media(path, LIMITS)
+    assert caught.value.reason == "no_video"
+    path.write_bytes(data.replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz"))
+    assert [stream.kind for stream in probe_media(path, LIMITS).streams] == ["video"]
 
 
 def test_a_file_whose_end_is_noise(videos, tmp_path):
@@ -95,7 +139,8 @@ def test_ffmpeg_is_found():
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "2002:7f00:1::",
-     "64:ff9b::7f00:1", "224.0.0.1", "100.64.0.1", "fd00::1"],
+     "64:ff9b::7f00:1", "224.0.0.1", "100.64.0.1", "fd00::1", "fec0::1", "::7f00:1", "64:ff9b:1::7f00:1",
+     "::ffff:0:7f00:1", "5f00::1", "2001:0:7f00:1::1"],
 )  # fmt: skip
 def test_private_addresses(address):
     assert not is_public(address)

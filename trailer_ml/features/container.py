@@ -118,7 +118,8 @@ def open_media(path: Path, settings: FeatureSettings, deadline: Deadline) -> Ite
     av.logging.set_level(av.logging.PANIC)  # damage is counted and reported by us, once
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS, "max_streams": str(_DEMUXER_MAX_STREAMS)}
     try:
-        container = av.open(f"file:{path.absolute()}", options=options, timeout=deadline.left_s)
+        name = f"file:{path.absolute()}"
+        container = av.open(name, options=options, timeout=deadline.left_s, metadata_errors="replace")
     except MemoryError as error:
         raise MediaError("it needs more memory than is allowed", reason="out_of_memory") from error
     except av.error.FFmpegError as error:

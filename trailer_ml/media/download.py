@@ -2,7 +2,10 @@
 
 A trailer is there when its receipt is. Whatever moment this is killed at, the next call goes on after the last receipt.
 
-Does not belong here: how a video is fetched (fetch.py).
+Nothing is given up before the whole batch has been seen. Until then all that failed waits, and what waits counts as
+lost in the next run too, so that neither a source's bad hour nor a kill in the middle of it passes for the truth.
+
+Does not belong here: how a video is fetched (fetch.py), and what a failure means (failures.py).
 """
 
 from __future__ import annotations
@@ -12,15 +15,16 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trailer_ml.catalog.listing import read_batch
+from trailer_ml.catalog.listing import list_batches, read_batch, read_batch_ids
 from trailer_ml.errors import TooManyLossesError
+from trailer_ml.media.failures import DOUBTFUL, PATIENT
 from trailer_ml.media.fetch import Outcome, fetch_each
 from trailer_ml.records import DownloadSummary, Quarantine, Receipt
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import media_key, quarantine_key, receipt_key, sha256_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from trailer_ml.records import BatchRef, Trailer
@@ -42,48 +46,44 @@ def download_batch(batch: BatchRef, settings: Settings, store: Store) -> Downloa
         store: where the batch lies and the bytes go.
 
     Raises:
-        TooManyLossesError: more of it was lost than the settings allow; by then all of it has been recorded. What was
-            given up before this run does not count, so that another run goes on without it.
+        TooManyLossesError: more of it was lost than the settings allow. All of that waits to be tried again, and only
+            what has failed too often is given up; what was given up before this run does not count.
         LocalFaultError: this machine cannot go on; what was stored before stays.
         MissingObjectError: there is no such batch.
     """
     trailers = read_batch(store, batch)
     rejected: Counter[str] = Counter()
-    waiting: Counter[str] = Counter()
+    waiting: dict[str, str] = {}
     due: dict[str, Trailer] = {}
-    n_reused = n_downloaded = size_bytes = 0
+    n_reused = 0
     for trailer in trailers:
         entry = _read_entry(store, trailer.trailer_id)
         if _is_stored(store, trailer.trailer_id):
             n_reused += 1
             if entry:  # an earlier run was killed right after the receipt
                 store.delete(quarantine_key("download", trailer.trailer_id))
-        elif entry and (entry.is_permanent or not _is_due(entry)):
-            (rejected if entry.is_permanent else waiting)[entry.reason] += 1
+        elif entry and _is_given_up(entry, settings.media, store):
+            rejected[entry.reason] += 1
+        elif entry and not _is_due(entry):
+            waiting[trailer.trailer_id] = entry.reason
         else:
             due[trailer.trailer_id] = trailer
-    known = rejected.copy()
-    if due:
-        with scratch_folder("trailer-ml-download-") as folder:
-            items = [(trailer_id, trailer.source_url) for trailer_id, trailer in due.items()]
-            for outcome in fetch_each(items, folder, settings):
-                if outcome.path is not None:
-                    n_downloaded += 1
-                    size_bytes += _keep(outcome, due[outcome.item_id], store)
-                else:
-                    entry = _set_aside(outcome, settings.media, store)
-                    (rejected if entry.is_permanent else waiting)[entry.reason] += 1
-    summary = DownloadSummary(
+    sizes, lost = _fetch(due, settings, store)
+    waiting |= {entry.id: entry.reason for _, entry in lost}
+    _check_losses(batch, waiting, len(trailers), settings.media, store)
+    for outcome, entry in lost:
+        if _is_final(outcome, entry, settings.media):
+            _give_up(entry, store)
+            rejected[waiting.pop(entry.id)] += 1
+    return DownloadSummary(
         batch=batch,
         n_planned=len(trailers),
-        n_downloaded=n_downloaded,
+        n_downloaded=len(sizes),
         n_reused=n_reused,
         rejected=dict(sorted(rejected.items())),
-        waiting=dict(sorted(waiting.items())),
-        size_bytes=size_bytes,
+        waiting=dict(sorted(Counter(waiting.values()).items())),
+        size_bytes=sum(sizes),
     )
-    _check_losses(summary, known, settings.media)
-    return summary
 
 
 def download_videos(items: Sequence[tuple[str, str]], folder: Path, settings: Settings) -> list[Outcome]:
@@ -98,6 +98,23 @@ def download_videos(items: Sequence[tuple[str, str]], folder: Path, settings: Se
         One outcome for each item, in their order.
     """
     return list(fetch_each(items, folder, settings))
+
+
+def _fetch(
+    due: dict[str, Trailer], settings: Settings, store: Store
+) -> tuple[list[int], list[tuple[Outcome, Quarantine]]]:
+    """Fetch and store; the sizes of what came, and what did not, which waits from now on."""
+    sizes: list[int] = []
+    lost: list[tuple[Outcome, Quarantine]] = []
+    if due:
+        with scratch_folder("trailer-ml-download-") as folder:
+            items = [(trailer_id, trailer.source_url) for trailer_id, trailer in due.items()]
+            for outcome in fetch_each(items, folder, settings):
+                if outcome.path is not None:
+                    sizes.append(_keep(outcome, due[outcome.item_id], store))
+                else:
+                    lost.append((outcome, _set_aside(outcome, settings.media, store)))
+    return sizes, lost
 
 
 def _is_stored(store: Store, trailer_id: str) -> bool:
@@ -135,21 +152,45 @@ def _keep(outcome: Outcome, trailer: Trailer, store: Store) -> int:
 
 
 def _set_aside(outcome: Outcome, media: MediaSettings, store: Store) -> Quarantine:
-    """Record why a trailer is not in; one that had to wait too often is given up."""
+    """Record why a trailer is not in, and that it waits."""
     before = _read_entry(store, outcome.item_id)
-    attempts = 1 + (before.attempts if before else 0)
-    is_permanent = outcome.wait_s is None or attempts >= media.give_up_after
     entry = Quarantine(
         id=outcome.item_id,
         stage="download",
         reason=outcome.reason,
         detail=outcome.detail,
-        is_permanent=is_permanent,
-        attempts=attempts,
-        retry_at=None if is_permanent else _in_seconds(outcome.wait_s or 0.0),
+        is_permanent=False,
+        attempts=(before.attempts if before else 0) + _is_counted(outcome),
+        retry_at=_in_seconds(outcome.wait_s or media.retry_later_s),
     )
     store.put_json(quarantine_key("download", outcome.item_id), entry.to_json())
     return entry
+
+
+def _is_counted(outcome: Outcome) -> bool:
+    return outcome.is_asked and outcome.reason not in PATIENT
+
+
+def _is_final(outcome: Outcome, entry: Quarantine, media: MediaSettings) -> bool:
+    """Whether a trailer that failed, in a batch that did well, is given up."""
+    if outcome.wait_s is None and outcome.reason not in DOUBTFUL:
+        return True
+    return _is_counted(outcome) and entry.attempts >= media.give_up_after
+
+
+def _is_given_up(entry: Quarantine, media: MediaSettings, store: Store) -> bool:
+    """Whether an earlier run gave it up, or would have if its batch had not lost too much."""
+    if not entry.is_permanent and entry.attempts >= media.give_up_after and entry.reason not in PATIENT:
+        if not _is_due(entry):
+            return False
+        _give_up(entry, store)
+        return True
+    return entry.is_permanent
+
+
+def _give_up(entry: Quarantine, store: Store) -> None:
+    given_up = entry.model_copy(update={"is_permanent": True, "retry_at": None})
+    store.put_json(quarantine_key("download", entry.id), given_up.to_json())
 
 
 def _read_entry(store: Store, trailer_id: str) -> Quarantine | None:
@@ -165,12 +206,20 @@ def _in_seconds(wait_s: float) -> dt.datetime:
     return (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=wait_s)).replace(microsecond=0)
 
 
-def _check_losses(summary: DownloadSummary, known: Counter[str], media: MediaSettings) -> None:
-    lost = Counter(summary.rejected) + Counter(summary.waiting) - known
-    n_lost = lost.total()
-    if n_lost >= media.min_losses and n_lost > media.max_loss_share * summary.n_planned:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
+def _check_losses(batch: BatchRef, lost: Mapping[str, str], n_planned: int, media: MediaSettings, store: Store) -> None:
+    """Raise if too many are lost, by id and reason; what an earlier batch lost already is no news."""
+
+    def are_too_many(n_lost: int) -> bool:
+        return n_lost >= media.min_losses and n_lost > media.max_loss_share * n_planned
+
+    if not are_too_many(len(lost)):
+        return
+    earlier = [other for other in list_batches(store, batch.listed_on) if other.number < batch.number]
+    known = {trailer_id for other in earlier for trailer_id in read_batch_ids(store, other)}
+    news = Counter(reason for trailer_id, reason in lost.items() if trailer_id not in known)
+    if are_too_many(news.total()):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in news.most_common())
         raise TooManyLossesError(
-            f"{n_lost} of {summary.n_planned} trailers of {summary.batch.path} did not come ({reasons}); "
-            "TRAILER_MEDIA_MAX_LOSS_SHARE says how many are allowed, and another run goes on without those given up"
+            f"{news.total()} of {n_planned} trailers of {batch.path} did not come ({reasons}); they wait and are tried "
+            "again. TRAILER_MEDIA_MAX_LOSS_SHARE says how many are allowed: raise it to go on without them"
         )

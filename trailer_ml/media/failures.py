@@ -3,6 +3,9 @@
 The order matters: YouTube says "video unavailable" of a video that is blocked for copyright, too. What no line knows
 is taken for something that may pass, for attempts are capped and a wrong "gone" is for ever.
 
+A verdict is about one trailer. Whether it may be the source that is not well, or this machine, is for download.py to
+see from the whole batch; SOURCE_WIDE, DOUBTFUL and PATIENT are what it goes by.
+
 Does not belong here: doing it (fetch.py).
 """
 
@@ -26,6 +29,14 @@ class Verdict(NamedTuple):
     action: Action
 
 
+SOURCE_WIDE = frozenset({"rate_limited", "forbidden", "timeout"})
+"""So many of these in a row, and it is no longer about the single trailer."""
+DOUBTFUL = frozenset({"forbidden", "unsupported", "not_a_video"})
+"""A wall in front of the whole source, or a page that says it is being mended, looks like these: they are believed only
+after many runs."""
+PATIENT = frozenset({"rate_limited", "not_yet", "live", "killed", "out_of_time"})
+"""Waiting for these says nothing against a trailer: they are not counted, and never become for ever."""
+
 _BY_REASON: dict[str, Action] = {
     "corrupt": "retry_once",  # a connection that ended early without a Content-Length looks the same
     "not_a_video": "give_up",
@@ -33,8 +44,12 @@ _BY_REASON: dict[str, Action] = {
     "too_short": "give_up",
     "too_long": "give_up",
     "too_large": "give_up",
+    "unsupported": "give_up",
     "live": "wait",
+    "rate_limited": "slow_down",  # a challenge
     "crashed": "retry_once",
+    "killed": "retry",  # from outside, as a machine does that has no memory left
+    "local_fault": "abort",
 }
 _BY_STATUS: dict[int, Verdict] = {
     401: Verdict("forbidden", "give_up"),
@@ -54,16 +69,26 @@ _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
         (
             "no space left",
             "disk quota",
+            "input/output error",
+            "read-only file system",
+            "too many open files",
             "unable to open for writing",
             "unable to create directory",
-            "ffmpeg.* not found",
         ),
     ),
     (Verdict("too_large", "give_up"), ("file too large", "larger than max-filesize")),
     (
         Verdict("rate_limited", "slow_down"),
-        ("http error 429", "not a bot", "rate-limited", "try again later", "captcha", "ip is likely being blocked"),
+        (
+            "http error (429|202)",
+            "not a bot",
+            "rate-limited",
+            "try again later",
+            "captcha",
+            "ip is likely being blocked",
+        ),
     ),
+    (Verdict("rate_limited", "slow_down"), ("anti-bot challenge",)),
     (Verdict("rate_limited", "slow_down"), (r"\[imdb\].*unable to extract next\.js data",)),  # a WAF challenge
     (
         Verdict("age_restricted", "give_up"),
@@ -89,6 +114,7 @@ _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
         Verdict("unsupported", "give_up"),
         ("unsupported url", "no suitable extractor", "is not a valid url", "no connection adapters"),
     ),
+    (Verdict("unsupported", "give_up"), ("requires websocket", "ffmpeg.* not found")),
     (Verdict("unsupported", "give_up"), ("requested format is not available", "no video formats")),
     (Verdict("forbidden", "retry_once"), ("http error 40[13]",)),
     (Verdict("bad_range", "retry"), ("http error 416",)),
@@ -103,6 +129,7 @@ _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
     ),
     (Verdict("extractor_broken", "wait"), ("please report this issue", "unable to extract")),
 )
+_UNITS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400, "month": 30 * 86400}
 _COMPILED = tuple((re.compile("|".join(patterns)), verdict) for verdict, patterns in _BY_MESSAGE)
 
 
@@ -122,11 +149,25 @@ def classify(message: str, status: int | None = None, reason: str | None = None)
     text = message.lower().replace("\u2019", "'")
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    is_answer = status is not None or "http error" in text  # then the words are the server's, not this machine's
+    # What an extractor ("[generic] name: ...") and a server say may be anybody's words, and nothing about this machine.
+    is_answer = status is not None or "http error" in text or text.removeprefix("error: ").startswith("[")
     for pattern, verdict in _COMPILED:
         if pattern.search(text) and not (is_answer and verdict.action == "abort"):
             return verdict
     return Verdict("unknown", "retry")
+
+
+def announced_wait_s(message: str) -> float | None:
+    """Seconds until what a message announces, a week at most; None where it does not say.
+
+    >>> announced_wait_s("Premieres in 3 hours"), announced_wait_s("This live event will begin in a few moments.")
+    (10800.0, None)
+    """
+    found = re.search(r"\bin (an?|\d+) (second|minute|hour|day|week|month)", message.lower())
+    if found is None:
+        return None
+    number = int(found[1]) if found[1].isdigit() else 1
+    return float(min(number * _UNITS_S[found[2]], _UNITS_S["week"]))
 
 
 def one_line(message: str, limit: int = 300) -> str:

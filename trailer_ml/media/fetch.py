@@ -1,7 +1,8 @@
 """Fetching videos one after the other: attempts, waiting, resuming, and when to stop asking.
 
 The bytes come through a warm child process (ytdlp_child.py), started anew only when it had to be killed. A video has
-a wall clock, waiting included. What failed is told by an Outcome; only a fault of this machine is raised.
+a wall clock, waiting included, and all together have one. What failed is told by an Outcome; only a fault of this
+machine is raised.
 
 Does not belong here: the store (download.py).
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,8 +28,7 @@ from urllib.parse import urlsplit
 
 from trailer_ml.catalog.retry_after import parse_retry_after
 from trailer_ml.errors import ChildTimeoutError, LocalFaultError
-from trailer_ml.media.failures import Verdict, classify, one_line
-from trailer_ml.media.ffmpeg import find_ffmpeg
+from trailer_ml.media.failures import SOURCE_WIDE, Verdict, announced_wait_s, classify, one_line
 from trailer_ml.media.probe import Probe
 from trailer_ml.processes import Child, clean_environment, start_child
 from trailer_ml.records import ID_PATTERN, Stream
@@ -40,11 +42,11 @@ logger = logging.getLogger(__name__)
 
 _ARGUMENTS = (sys.executable, "-P", "-m", "trailer_ml.media.ytdlp_child")
 _START_S = 60.0
-_LIMITED_IN_A_ROW = 3
-"""So many videos in a row that the source would not give yet, and the rest is not asked for."""
+_FAILED_IN_A_ROW = 3
+"""So many videos of a host in a row that failed as all of it would, and it is not asked for the rest."""
 _MAX_URL_LENGTH = 2048
 _ANSWER_BYTES = 65536
-_START_AGAIN = ("bad_range", "corrupt", "crashed")
+_START_AGAIN = ("bad_range", "corrupt", "crashed", "killed")
 """After these the partial file is not to be trusted."""
 
 
@@ -61,6 +63,8 @@ class Outcome:
     detail: str = ""
     wait_s: float | None = None
     """Seconds until it may be tried again; None: never."""
+    is_asked: bool = True
+    """False: nobody asked for it."""
 
 
 def fetch_each(items: Iterable[tuple[str, str]], folder: Path, settings: Settings) -> Iterator[Outcome]:
@@ -69,25 +73,36 @@ def fetch_each(items: Iterable[tuple[str, str]], folder: Path, settings: Setting
     Args:
         items: (id, url); an id is used as the name of the file.
         folder: gets `<id>.mp4` for each that came, of whatever container it is.
-        settings: all; `media`, `catalog.user_agent` and `features.ffmpeg_path` are read.
+        settings: all; `media` and `catalog.user_agent` are read.
 
     Raises:
         LocalFaultError: this machine cannot go on: its disk is full, its folder cannot be written.
         ChildFailedError: the child process does not even start.
     """
-    n_limited, wait_s = 0, settings.media.retry_later_s
+    media = settings.media
+    end = time.monotonic() + media.batch_timeout_s
+    in_a_row: dict[str, list[Outcome]] = {}
     with _Downloader(settings, folder) as downloader:
         for item_id, url in items:
-            if n_limited >= _LIMITED_IN_A_ROW:
-                detail = f"not asked for, after {n_limited} in a row that the source limited"
-                yield Outcome(item_id, reason="rate_limited", detail=detail, wait_s=wait_s)
-                continue
-            outcome = _fetch_one(item_id, url, folder, downloader, settings.media)
+            failed = in_a_row.setdefault(_host_of(url), [])
+            if len(failed) >= _FAILED_IN_A_ROW:
+                detail = f"not asked for, after {len(failed)} in a row: {failed[-1].reason}"
+                outcome = _not_asked(item_id, failed[-1].reason, detail, failed[-1].wait_s or media.retry_later_s)
+            elif time.monotonic() > end:
+                detail = f"not asked for: the others took {media.batch_timeout_s:.0f} s"
+                outcome = _not_asked(item_id, "out_of_time", detail, media.retry_later_s)
+            else:
+                outcome = _fetch_one(item_id, url, folder, downloader, media)
+                if outcome.reason in SOURCE_WIDE:
+                    failed.append(outcome)
+                else:
+                    failed.clear()
             logger.info("%s: %s", item_id, outcome.reason or "downloaded")
-            is_limited = outcome.reason == "rate_limited"
-            n_limited = n_limited + 1 if is_limited else 0
-            wait_s = outcome.wait_s if is_limited and outcome.wait_s else wait_s
             yield outcome
+
+
+def _not_asked(item_id: str, reason: str, detail: str, wait_s: float) -> Outcome:
+    return Outcome(item_id, reason=reason, detail=detail, wait_s=wait_s, is_asked=False)
 
 
 def _fetch_one(item_id: str, url: str, folder: Path, downloader: _Downloader, media: MediaSettings) -> Outcome:
@@ -113,8 +128,7 @@ def _fetch_one(item_id: str, url: str, folder: Path, downloader: _Downloader, me
             pause_s = media.backoff_s * 2.0 ** (attempt - 1) if told_s is None else told_s
             is_patient = pause_s <= media.max_wait_s and time.monotonic() + pause_s < deadline
             if verdict.action == "wait" or attempt == media.attempts or not is_patient:
-                later_s = told_s if told_s is not None and told_s > media.max_wait_s else media.retry_later_s
-                return dataclasses.replace(failed, wait_s=later_s)
+                return dataclasses.replace(failed, wait_s=_later_s(verdict, answer["error"], told_s, media))
             logger.info("%s: %s, again in %.1f s (%s)", item_id, verdict.reason, pause_s, failed.detail)
             if verdict.reason in _START_AGAIN:
                 _empty(Path(name))
@@ -128,15 +142,29 @@ def _is_final(verdict: Verdict, failed: Outcome, seen: set[str]) -> bool:
     return verdict.action == "give_up" or (verdict.action == "retry_once" and verdict.reason in seen)
 
 
+def _later_s(verdict: Verdict, message: str, told_s: float | None, media: MediaSettings) -> float:
+    if told_s is not None and told_s > media.max_wait_s:
+        return told_s
+    return (verdict.action == "wait" and announced_wait_s(message)) or media.retry_later_s
+
+
 def _believe(item_id: str, answer: dict[str, Any], folder: Path, version: str) -> Outcome:
     streams = tuple(Stream.model_validate(stream) for stream in answer["streams"])
     path = Path(answer["path"]).replace(folder / f"{item_id}.mp4")
     return Outcome(item_id, path=path, probe=Probe(answer["duration_s"], streams), downloader=version)
 
 
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
 def _is_web_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return False
     is_plain = "@" not in parts.netloc and url.isprintable() and " " not in url
@@ -153,10 +181,11 @@ class _Downloader:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.version = ""
+        proxy = settings.media.proxy
         self._first_line = {
-            "media": settings.media.model_dump(mode="json"),
+            "media": settings.media.model_dump(mode="json", exclude={"proxy"}),
             "user_agent": settings.catalog.user_agent,
-            "ffmpeg": find_ffmpeg(settings.features.ffmpeg_path),
+            "proxy": proxy.get_secret_value() if proxy else "",
         }
         self._folder = folder
         self._stack = ExitStack()
@@ -205,15 +234,15 @@ class _Downloader:
         if answer is None and self._child is not None:
             failure = self._child.failure(_ARGUMENTS)
             self._stop()
-            return {"error": str(failure), "reason": "crashed"}
+            return {"error": str(failure), "reason": "killed" if failure.returncode == -signal.SIGKILL else "crashed"}
         return answer or {}
 
     def _send(self, value: dict[str, Any]) -> None:
         if self._child is None or self._child.process.stdin is None:
             raise AssertionError("a child is started before it is asked")
         try:
-            self._child.process.stdin.write(json.dumps(value).encode() + b"\n")
-            self._child.process.stdin.flush()
+            # Past the buffer, which would want to be flushed again when a broken pipe is closed.
+            os.write(self._child.process.stdin.fileno(), json.dumps(value).encode() + b"\n")
         except BrokenPipeError:
             logger.debug("the child is gone: reading from it will tell")
 

@@ -2,21 +2,29 @@
 
 The check sits where a name becomes an address, so literals, odd spellings, redirects and playlist fragments all pass
 it, and the address that was checked is the one that is connected to. It covers Python only: a program that this
-process starts is not held by it.
+process starts is not held by it. Behind a proxy it sees the proxy's name only: there check_url refuses what is
+private as it stands, and what a name leads to is for the proxy to refuse.
 
 Does not belong here: which URLs are asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 REFUSED = "is not a public address"
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that was ever given out for the internet; beside it lie IPv4-compatible and -translated addresses, the local
+NAT64 prefix, site-local ones, and whatever comes next."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_PORTS = {"http": 80, "https": 443}
 
 
 class RefusedAddressError(OSError):
@@ -43,6 +51,33 @@ def guard_addresses(allowed_hosts: Collection[str]) -> None:
     socket.getaddrinfo = guarded
 
 
+def check_url(url: str, allowed_hosts: Collection[str]) -> None:
+    """Refuse a URL whose host is a private address as it stands, in whatever spelling, or is called localhost.
+
+    Args:
+        url: with a host.
+        allowed_hosts: as of guard_addresses.
+
+    Raises:
+        RefusedAddressError: it is.
+    """
+    parts = urlsplit(url)
+    host = unquote(parts.hostname or "").rstrip(".")
+    if f"{host}:{parts.port or _PORTS.get(parts.scheme)}" in allowed_hosts:
+        return
+    address = _literal(host)
+    if f".{host}".endswith(".localhost") or (address is not None and not is_public(address)):
+        raise RefusedAddressError(f"{host} {REFUSED}")
+
+
+def _literal(host: str) -> str | None:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    with contextlib.suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))  # 127.1, 0x7f000001, 2130706433
+    return None
+
+
 def is_public(text: str) -> bool:
     """Whether an address, an IPv4 one inside an IPv6 one included, is reachable for everybody.
 
@@ -52,8 +87,10 @@ def is_public(text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in ipaddress.ip_network("64:ff9b::/96"):
+        if inner is None and address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if address not in _GLOBAL_UNICAST:
+            return False
     return address.is_global and not address.is_multicast

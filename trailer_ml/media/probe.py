@@ -49,17 +49,19 @@ def probe_media(path: str | os.PathLike[str], settings: MediaSettings) -> Probe:
 
     _check_first_bytes(path)
     try:
-        with av.open(f"file:{os.fspath(path)}", options={**SAFE_INPUT, "max_streams": str(_MAX_STREAMS)}) as container:
-            video = next((stream for stream in container.streams.video if not _is_picture(stream)), None)
+        options = {**SAFE_INPUT, "max_streams": str(_MAX_STREAMS)}
+        with av.open(f"file:{os.fspath(path)}", options=options, metadata_errors="replace") as container:
+            video = next((s for s in container.streams.video if s.codec_context and not _is_picture(s)), None)
             if video is None:
-                raise MediaError("it has no video stream", reason="no_video")
+                raise MediaError("it has no video stream that can be decoded", reason="no_video")
             duration_s = _duration_s(container, video)
             if duration_s < settings.min_duration_s:
                 raise MediaError(f"it is {duration_s:.1f} s long", reason="too_short")
             if duration_s > settings.max_duration_s:
                 raise MediaError(f"it is {duration_s:.0f} s long", reason="too_long")
-            streams = tuple(_describe(stream) for stream in (video, *container.streams.audio))
-            _check_both_ends(container, video)
+            audio = [stream for stream in container.streams.audio if stream.codec_context]
+            streams = tuple(_describe(stream) for stream in (video, *audio))
+            _check_both_ends(container, video, audio, duration_s)
     except (av.FFmpegError, MemoryError) as error:
         said = getattr(error, "strerror", "") or "out of memory"
         raise MediaError(f"it cannot be decoded: {said}", reason="corrupt") from error
@@ -94,26 +96,33 @@ def _duration_s(container: Any, video: Any) -> float:
     return last_s
 
 
-def _check_both_ends(container: Any, video: Any) -> None:
+def _check_both_ends(container: Any, video: Any, audio: list[Any], duration_s: float) -> None:
     """The first frame decodes, and so does what follows the last keyframe, up to near the announced end."""
+    import av
+
     video.thread_count = 1
+    video.codec_context.options = {"skip_loop_filter": "all"}  # for the looks only, and a fifth of the time
     container.seek(0)
     first = next(container.decode(video), None)
     if first is None:
         raise MediaError("no frame of it can be decoded", reason="corrupt")
-    if not video.duration:
-        return
-    end_s = float(((video.start_time or 0) + video.duration) * video.time_base)
+    if video.duration:
+        watched, end_s = [video], float(((video.start_time or 0) + video.duration) * video.time_base)
+    else:  # a matroska has one length for all its streams
+        watched, end_s = [video, *audio], (container.start_time or 0) / av.time_base + duration_s
     container.seek(int(end_s / video.time_base), stream=video, backward=True)
     n_packets = n_frames = 0
     last_s = 0.0
-    for packet in container.demux(video):
+    for packet in container.demux(watched):
+        if packet.stream is not video:
+            last_s = max(last_s, float((packet.pts or 0) * packet.time_base))
+            continue
         n_packets += packet.size > 0
         for frame in _decode(packet):
             n_frames += 1
             last_s = max(last_s, frame.time or 0.0)
     if last_s < end_s - max(_END_TOLERANCE_S, end_s * _END_TOLERANCE_SHARE) or n_frames * 2 < n_packets:
-        raise MediaError(f"it announces {end_s:.1f} s of video and has {last_s:.1f} s", reason="corrupt")
+        raise MediaError(f"it announces {end_s:.1f} s and has {last_s:.1f} s", reason="corrupt")
 
 
 def _decode(packet: Any) -> list[Any]:

@@ -2,8 +2,8 @@
 
 The first line on standard input says how (Options), each further one what: `{"url", "stem"}`. Each is answered with
 one line on standard output: `{"path", "duration_s", "streams"}` or `{"error", "status", "retry_after", "reason"}`.
-The process starts in 2 s and so takes many jobs; it is told nothing secret, holds itself to limits of memory and file
-size, connects to public addresses only, and may be killed at any time.
+The process starts in 2 s and so takes many jobs; it is told no secret but the proxy's, holds itself to limits of memory
+and file size, connects to public addresses only, and may be killed at any time.
 
 yt-dlp's own retries are off: each attempt is one of ours, which knows Retry-After, sees an address that ran out, and
 resumes all the same, because the partial file stays.
@@ -17,13 +17,17 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from trailer_ml.errors import MediaError
+from trailer_ml.errors import LocalFaultError, MediaError
 from trailer_ml.processes import limit_this_process
 from trailer_ml.settings import MediaSettings
+
+if TYPE_CHECKING:
+    from yt_dlp import YoutubeDL
 
 _SLACK_BYTES = 2**20  # beside the largest download: a container written anew is a little larger
 _FRAGMENT_RETRIES = 3
@@ -36,15 +40,7 @@ class Options(BaseModel):
 
     media: MediaSettings
     user_agent: str
-    ffmpeg: str
-
-
-class _Ended(Exception):  # noqa: N818 - not an error of the program: how a download ended
-    """A download that we end ourselves."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+    proxy: str = ""
 
 
 class _Log:
@@ -73,35 +69,42 @@ def main() -> None:
     from yt_dlp.version import __version__
 
     from trailer_ml.media.guard import guard_addresses
+    from trailer_ml.media.ytdlp import hold_ytdlp
 
-    guard_addresses(options.media.allowed_private_hosts)
-    _forbid_network_to_ffmpeg()
+    guard_addresses((*options.media.allowed_private_hosts, *_host_of(options.proxy)))
+    held = hold_ytdlp(options.media.allowed_private_hosts)
     _answer(answers, {"downloader": f"yt-dlp {__version__}"})
     for line in sys.stdin:
         job = json.loads(line)
-        _answer(answers, _download(job["url"], Path(job["stem"]), options))
+        _answer(answers, _download(job["url"], Path(job["stem"]), options, held))
 
 
-def _download(url: str, stem: Path, options: Options) -> dict[str, Any]:
+def _host_of(proxy: str) -> tuple[str, ...]:
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 1080)
+    return (f"{parts.hostname}:{port}",) if proxy else ()
+
+
+def _download(url: str, stem: Path, options: Options, held: type[YoutubeDL]) -> dict[str, Any]:
     """One attempt: the file and what it is, or what went wrong."""
     from trailer_ml.media.probe import probe_media
 
     try:
-        path = _fetch(url, stem, options)
+        path = _fetch(url, stem, options, held)
         probe = probe_media(path, options.media)
-    except (MediaError, _Ended) as error:
+    except MediaError as error:
         return {"error": str(error), "reason": error.reason}
+    except LocalFaultError as error:
+        return {"error": str(error), "reason": "local_fault"}
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this one download that failed
         return _describe(error)
     streams = [stream.to_json() for stream in probe.streams]
     return {"path": str(path), "duration_s": probe.duration_s, "streams": streams}
 
 
-def _fetch(url: str, stem: Path, options: Options) -> Path:
-    from yt_dlp import YoutubeDL
-
+def _fetch(url: str, stem: Path, options: Options, held: type[YoutubeDL]) -> Path:
     log = _Log()
-    with YoutubeDL(_parameters(stem, options, log)) as downloader:
+    with held(_parameters(stem, options, log)) as downloader:
         info = downloader.extract_info(url) or {}
     while info.get("entries"):
         info = next(iter(info["entries"])) or {}
@@ -110,57 +113,39 @@ def _fetch(url: str, stem: Path, options: Options) -> Path:
         if done.get("filepath") and Path(done["filepath"]).is_file():
             return _as_container(Path(done["filepath"]))
     if "max-filesize" in log.last:
-        raise _Ended("too_large", log.last)
+        raise MediaError(log.last, reason="too_large")
     raise RuntimeError(log.last or "yt-dlp ended without a file")
 
 
 def _as_container(path: Path) -> Path:
-    """The file, put into an mp4 if it is a bare transport stream, as the pieces of a playlist are; not re-encoded.
-
-    With PyAV and not with ffmpeg: the static build that we come with crashes on transport streams.
-    """
-    import av
+    """The file, put into an mp4 if it is a bare transport stream, as the pieces of a playlist are."""
+    from trailer_ml.media.remux import remux
 
     with path.open("rb") as file:
         head = file.read(_TS_PACKET_BYTES + 1)
     if head[:1] != _TS_SYNC or head[-1:] != _TS_SYNC:
         return path
     container = path.with_name("container.mp4")
-    try:
-        with (
-            av.open(f"file:{path}", format="mpegts", options={"protocol_whitelist": "file"}) as source,
-            av.open(str(container), "w", format="mp4", options={"movflags": "faststart"}) as target,
-        ):
-            wanted = (*source.streams.video[:1], *source.streams.audio[:1])
-            copies = {stream.index: target.add_stream_from_template(stream) for stream in wanted}
-            for packet in source.demux(wanted):
-                if packet.dts is not None:
-                    packet.stream = copies[packet.stream.index]
-                    target.mux(packet)
-    except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"it cannot be put into an mp4: {error}", reason="corrupt") from error
+    remux([path], container)
     return container
 
 
 def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
     """yt-dlp's parameters; as a library its defaults are others than on the command line."""
-    from trailer_ml.media.probe import SAFE_INPUT
-
     media = options.media
 
     def watch_size(progress: dict[str, Any]) -> None:
         # max_filesize knows only what a Content-Length announces, and for a playlist only each piece
         if (progress.get("downloaded_bytes") or 0) > media.max_size_bytes:
-            raise _Ended("too_large", f"more than {media.max_size_bytes} bytes")
+            raise MediaError(f"more than {media.max_size_bytes} bytes", reason="too_large")
 
     def refuse_unfit(info: dict[str, Any], *, incomplete: bool) -> None:
         del incomplete
         if info.get("is_live"):
-            raise _Ended("live", "it is a live stream")
+            raise MediaError("it is a live stream", reason="live")
         if (info.get("duration") or 0) > media.max_duration_s:
-            raise _Ended("too_long", f"it is announced with {info['duration']:.0f} s")
+            raise MediaError(f"it is announced with {info['duration']:.0f} s", reason="too_long")
 
-    safe_input = [word for name, value in SAFE_INPUT.items() for word in (f"-{name}", value)]
     return {
         "format": media.format,
         "format_sort": ["res:360", "vcodec:h264", "acodec:aac", "+size"],
@@ -181,10 +166,9 @@ def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
         "socket_timeout": _SOCKET_TIMEOUT_S,
         "continuedl": True,
         "updatetime": False,
-        "fixup": "never",  # it needs ffprobe, which our ffmpeg comes without
-        "postprocessor_args": {"ffmpeg_i": safe_input},
-        "ffmpeg_location": options.ffmpeg,
+        "fixup": "never",
         "hls_prefer_native": True,
+        "proxy": options.proxy,  # empty: none, whatever the environment says
         "http_headers": {"User-Agent": options.user_agent},
         "geo_bypass": False,
         "cachedir": False,
@@ -197,27 +181,23 @@ def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
 
 def _describe(error: Exception) -> dict[str, Any]:
     """What is known of an error: its text, and the HTTP status and Retry-After behind it."""
-    from yt_dlp.networking.exceptions import HTTPError
+    from yt_dlp.networking.exceptions import HTTPError, ProxyError
+
+    from trailer_ml.media.ytdlp import is_challenge
 
     answer: dict[str, Any] = {"error": f"{error}" or type(error).__name__}
     seen: Any = error
-    while seen is not None and not isinstance(seen, HTTPError):
+    while seen is not None and not isinstance(seen, (HTTPError, ProxyError)):
         exc_info = getattr(seen, "exc_info", None)
         seen = exc_info[1] if exc_info and exc_info[1] is not seen else getattr(seen, "cause", None)
-    if seen is not None:
+    if isinstance(seen, ProxyError):
+        answer["reason"] = "local_fault"
+    elif seen is not None:
         answer["status"] = seen.status
         answer["retry_after"] = seen.response.headers.get("Retry-After", "")
+        if is_challenge(seen.response):
+            answer["reason"] = "rate_limited"
     return answer
-
-
-def _forbid_network_to_ffmpeg() -> None:
-    """For live streams and odd playlists yt-dlp would have ffmpeg do the connecting, past every limit here."""
-    from yt_dlp.downloader.external import FFmpegFD
-
-    def refuse(*_args: Any, **_kwargs: Any) -> None:
-        raise _Ended("unsupported", "only ffmpeg could download it, which is not let onto the network")
-
-    FFmpegFD.real_download = refuse
 
 
 def _take_stdout() -> IO[str]:
