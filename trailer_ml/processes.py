@@ -184,18 +184,22 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def limit_this_process(*, memory_bytes: int | None = None, file_bytes: int | None = None) -> None:
+def limit_this_process(
+    *, memory_bytes: int | None = None, file_bytes: int | None = None, can_be_lifted: bool = False
+) -> None:
     """Called by our own children as they start: die when the parent dies, and stay within limits.
 
     Args:
         memory_bytes: address space; more is a MemoryError in this process.
+        can_be_lifted: whether a program that this one starts may lift that limit.
         file_bytes: the largest file it may write.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if _PARENT_VARIABLE in os.environ and not _has_our_parent():  # it was gone before the line above
         os._exit(1)
     if memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        most = resource.getrlimit(resource.RLIMIT_AS)[1] if can_be_lifted else memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, most))
     if file_bytes is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit is then an OSError
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))

@@ -118,6 +118,11 @@ class MediaSettings(StageSettings):
     max_size_bytes: int = Field(default=100 * 2**20, gt=0)
     max_duration_s: float = Field(default=600.0, gt=0)
     min_duration_s: float = Field(default=2.0, gt=0)
+    turn_every_s: dict[str, Annotated[float, Field(ge=0.0)]] = {"youtube.com": 15.0, "*": 1.0}
+    """Host -> seconds between two downloads from it, by all workers together; `*`: any other host, 0: as they come.
+    YouTube blocks an address for an hour after some 250 videos in one."""
+    cookies_path: str = ""
+    """A cookies.txt of an account of yours, for videos that ask for one. Sources ban accounts that download much."""
     item_timeout_s: float = Field(default=300.0, gt=0)
     """Wall clock for one trailer, waiting included; then the child is killed with its group."""
     batch_timeout_s: float = Field(default=9000.0, gt=0)

@@ -196,6 +196,8 @@ def two_sites() -> Iterator[tuple[FaultSite, FaultSite]]:
 def media_settings(settings: Settings, fault_site: FaultSite) -> Settings:
     """Settings that may fetch from the fault server, and lose patience soon."""
     media = MediaSettings(
+        turn_every_s={},
+        min_free_bytes=0,
         allowed_private_hosts=(fault_site.host,),
         allowed_extractors=("generic", "html5"),
         backoff_s=0.05,

@@ -19,11 +19,45 @@ from trailer_ml.records import HostTurns
 from trailer_ml.storage import turns_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from trailer_ml.storage import Store, Versioned
 
 _TRIES = 50
+_ANY = "*"
+
+
+class Turns:
+    """The turns of all hosts, for whoever downloads from many.
+
+    Args:
+        every_s: host -> seconds between two turns; `*` is any other. A name stands for what is below it, too.
+        store: where the turns are.
+    """
+
+    def __init__(self, every_s: Mapping[str, float], store: Store) -> None:
+        self._every_s = every_s
+        self._store = store
+
+    def take(self, url: str) -> float:
+        """Seconds to wait before a URL is asked for; 0 where its host is not paced.
+
+        Raises:
+            RateLimitedError: its host is to be left alone; `retry_after_s` says how long.
+        """
+        host = host_of(url)
+        every_s = self._interval_of(host)
+        return take_turn(host, every_s, self._store) if every_s else 0.0
+
+    def block(self, url: str, wait_s: float, reason: str) -> None:
+        """Have all workers leave the host of a URL alone."""
+        host = host_of(url)
+        if self._interval_of(host):
+            block_host(host, wait_s, reason, self._store)
+
+    def _interval_of(self, host: str) -> float:
+        names = [name for name in self._every_s if host == name or host.endswith(f".{name}")]
+        return self._every_s.get(max(names, key=len, default=_ANY), 0.0)
 
 
 def host_of(url: str) -> str:

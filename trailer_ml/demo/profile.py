@@ -47,6 +47,8 @@ def demo_settings(store: StoreSettings, site_url: str) -> Settings:
             allowed_private_hosts=(host,),
             max_duration_s=120.0,
             item_timeout_s=30.0,
+            min_free_bytes=256 * 2**20,
+            turn_every_s={},  # the site is our own, and nobody else asks it
             backoff_s=0.2,
         ),
         features=FeatureSettings(start_s=1.0, interval_s=2.4, spectrogram_s=24.0),

@@ -16,6 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trailer_ml.catalog.listing import list_batches, read_batch, read_batch_ids
+from trailer_ml.catalog.turns import Turns
 from trailer_ml.errors import TooManyLossesError
 from trailer_ml.media.failures import DOUBTFUL, PATIENT
 from trailer_ml.media.fetch import Outcome, fetch_each
@@ -109,7 +110,8 @@ def _fetch(
     if due:
         with scratch_folder("trailer-ml-download-") as folder:
             items = [(trailer_id, trailer.source_url) for trailer_id, trailer in due.items()]
-            for outcome in fetch_each(items, folder, settings):
+            turns = Turns(settings.media.turn_every_s, store)
+            for outcome in fetch_each(items, folder, settings, turns):
                 if outcome.path is not None:
                     sizes.append(_keep(outcome, due[outcome.item_id], store))
                 else:

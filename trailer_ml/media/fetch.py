@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from trailer_ml.catalog.retry_after import parse_retry_after
-from trailer_ml.errors import ChildTimeoutError, LocalFaultError
+from trailer_ml.errors import ChildTimeoutError, LocalFaultError, RateLimitedError
 from trailer_ml.media.failures import SOURCE_WIDE, Verdict, announced_wait_s, classify, one_line
 from trailer_ml.media.probe import Probe
 from trailer_ml.processes import Child, clean_environment, start_child
@@ -36,6 +36,7 @@ from trailer_ml.records import ID_PATTERN, Stream
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from trailer_ml.catalog.turns import Turns
     from trailer_ml.settings import MediaSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -67,13 +68,16 @@ class Outcome:
     """False: nobody asked for it."""
 
 
-def fetch_each(items: Iterable[tuple[str, str]], folder: Path, settings: Settings) -> Iterator[Outcome]:
+def fetch_each(
+    items: Iterable[tuple[str, str]], folder: Path, settings: Settings, turns: Turns | None = None
+) -> Iterator[Outcome]:
     """Fetch videos, one after the other, each looked at before it is believed.
 
     Args:
         items: (id, url); an id is used as the name of the file.
         folder: gets `<id>.mp4` for each that came, of whatever container it is.
         settings: all; `media` and `catalog.user_agent` are read.
+        turns: when a host may be asked; None: at any time.
 
     Raises:
         LocalFaultError: this machine cannot go on: its disk is full, its folder cannot be written.
@@ -88,17 +92,41 @@ def fetch_each(items: Iterable[tuple[str, str]], folder: Path, settings: Setting
             if len(failed) >= _FAILED_IN_A_ROW:
                 detail = f"not asked for, after {len(failed)} in a row: {failed[-1].reason}"
                 outcome = _not_asked(item_id, failed[-1].reason, detail, failed[-1].wait_s or media.retry_later_s)
-            elif time.monotonic() > end:
-                detail = f"not asked for: the others took {media.batch_timeout_s:.0f} s"
-                outcome = _not_asked(item_id, "out_of_time", detail, media.retry_later_s)
+            elif (refused := _wait_for_turn(item_id, url, turns, end, media)) is not None:
+                outcome = refused
             else:
+                _check_room(folder, media)
                 outcome = _fetch_one(item_id, url, folder, downloader, media)
                 if outcome.reason in SOURCE_WIDE:
                     failed.append(outcome)
                 else:
                     failed.clear()
+                if turns and len(failed) >= _FAILED_IN_A_ROW:
+                    turns.block(url, outcome.wait_s or media.retry_later_s, f"{outcome.reason}: {outcome.detail}")
             logger.info("%s: %s", item_id, outcome.reason or "downloaded")
             yield outcome
+
+
+def _wait_for_turn(item_id: str, url: str, turns: Turns | None, end: float, media: MediaSettings) -> Outcome | None:
+    """Wait until the host may be asked; an outcome where it may not, or not in time."""
+    try:
+        wait_s = turns.take(url) if turns and _is_web_url(url) else 0.0
+    except RateLimitedError as error:
+        return _not_asked(item_id, "rate_limited", f"not asked for: {error}", error.retry_after_s)
+    if time.monotonic() + wait_s > end:
+        detail = f"not asked for: the others took {media.batch_timeout_s:.0f} s"
+        return _not_asked(item_id, "out_of_time", detail, media.retry_later_s)
+    time.sleep(wait_s)
+    return None
+
+
+def _check_room(folder: Path, media: MediaSettings) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < media.min_free_bytes:
+        raise LocalFaultError(
+            f"{free_bytes / 2**30:.1f} GiB are free where downloads go, and TRAILER_MEDIA_MIN_FREE_BYTES keeps "
+            f"{media.min_free_bytes / 2**30:.1f} GiB free: free some, or let TMPDIR name a larger disk"
+        )
 
 
 def _not_asked(item_id: str, reason: str, detail: str, wait_s: float) -> Outcome:

@@ -41,6 +41,10 @@ class Options(BaseModel):
     media: MediaSettings
     user_agent: str
     proxy: str = ""
+    deno: str = ""
+    """The program that write_deno wrote; empty: there is none."""
+    cookies: str = ""
+    """A copy of a cookies.txt, for yt-dlp writes to it; empty: none."""
 
 
 class _Log:
@@ -64,7 +68,11 @@ def main() -> None:
     """Answer jobs until there are no more."""
     answers = _take_stdout()
     options = Options.model_validate_json(sys.stdin.readline())
-    limit_this_process(memory_bytes=options.media.memory_bytes, file_bytes=options.media.max_size_bytes + _SLACK_BYTES)
+    limit_this_process(
+        memory_bytes=options.media.memory_bytes,
+        file_bytes=options.media.max_size_bytes + _SLACK_BYTES,
+        can_be_lifted=True,  # deno needs more addresses than memory: javascript.py
+    )
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     from yt_dlp.version import __version__
 
@@ -168,6 +176,9 @@ def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
         "updatetime": False,
         "fixup": "never",
         "hls_prefer_native": True,
+        "js_runtimes": {"deno": {"path": options.deno}} if options.deno else {},
+        "remote_components": [],  # no code is fetched at run time: yt-dlp-ejs is installed
+        "cookiefile": options.cookies or None,
         "proxy": options.proxy,  # empty: none, whatever the environment says
         "http_headers": {"User-Agent": options.user_agent},
         "geo_bypass": False,
