@@ -198,7 +198,9 @@ def outcomes(two_sites, videos, programs, tmp_path_factory):
 
 
 def fetch(items, folder, **changes):
-    media = MediaSettings(allowed_extractors=("generic", "html5"), attempts=1, backoff_s=0.01, min_free_bytes=0, **changes)
+    media = MediaSettings(
+        allowed_extractors=("generic", "html5"), attempts=1, backoff_s=0.01, min_free_bytes=0, **changes
+    )
     return {outcome.item_id: outcome for outcome in fetch_each(items, folder, Settings(media=media))}
 
 

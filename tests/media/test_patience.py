@@ -218,6 +218,19 @@ def test_waiting_for_a_source_that_limits_never_ends(fault_site, media_settings,
     assert reasons == ["rate_limited"] * 3 + ["unavailable", "unavailable for ever"]
 
 
+def test_what_is_announced_is_waited_for_as_long(fault_site, media_settings, store, make_batch):
+    """yt-dlp says the name of what fails, so a name has to do for what YouTube says."""
+    url = fault_site.put("/Premieres%20in%203%20days.mp4", fault_site.send(b"", status=500))
+    batch = make_batch({"t": url})
+    settings = with_media(media_settings, give_up_after=1)
+    for _ in range(2):
+        assert download_batch(batch, settings, store).waiting == {"not_yet": 1}
+        entry = quarantined(store)["t"]
+        assert dt.timedelta(days=2.9) < entry.retry_at - now() < dt.timedelta(days=3.1)
+        assert entry.attempts == 0
+        let_time_pass(store)
+
+
 def test_live_streams_wait(fault_site, media_settings, store, make_batch):
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\npiece.ts\n"
     url = fault_site.put("/live.m3u8", fault_site.send(playlist, content_type="application/vnd.apple.mpegurl"))

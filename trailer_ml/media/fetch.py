@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from trailer_ml.catalog.retry_after import parse_retry_after
-from trailer_ml.errors import ChildTimeoutError, LocalFaultError, RateLimitedError
+from trailer_ml.errors import ChildTimeoutError, LocalFaultError, RateLimitedError, SettingsError
 from trailer_ml.media.failures import SOURCE_WIDE, Verdict, announced_wait_s, classify, one_line
+from trailer_ml.media.javascript import write_deno
 from trailer_ml.media.probe import Probe
 from trailer_ml.processes import Child, clean_environment, start_child
 from trailer_ml.records import ID_PATTERN, Stream
@@ -81,6 +82,7 @@ def fetch_each(
 
     Raises:
         LocalFaultError: this machine cannot go on: its disk is full, its folder cannot be written.
+        SettingsError: the cookies that are set cannot be read.
         ChildFailedError: the child process does not even start.
     """
     media = settings.media
@@ -204,6 +206,27 @@ def _empty(folder: Path) -> None:
     folder.mkdir()
 
 
+def _deno_in(folder: Path) -> str:
+    try:
+        return str(write_deno(folder / ".deno"))
+    except SettingsError as error:  # only YouTube needs it, and `trailer-ml doctor` says so, too
+        logger.warning("%s", error)
+        return ""
+
+
+def _cookies_in(folder: Path, path: str) -> str:
+    """A copy for yt-dlp, which writes to it: the person's own file stays as it is."""
+    if not path:
+        return ""
+    copy = folder / ".cookies.txt"
+    copy.touch(mode=0o600)
+    try:
+        copy.write_bytes(Path(path).expanduser().read_bytes())
+    except OSError as error:
+        raise SettingsError(f"TRAILER_MEDIA_COOKIES_PATH: {path} cannot be read: {error.strerror}") from None
+    return str(copy)
+
+
 class _Downloader:
     """The warm child: started when it is needed, killed with its group when it hangs and at the end."""
 
@@ -214,6 +237,8 @@ class _Downloader:
             "media": settings.media.model_dump(mode="json", exclude={"proxy"}),
             "user_agent": settings.catalog.user_agent,
             "proxy": proxy.get_secret_value() if proxy else "",
+            "deno": _deno_in(folder),
+            "cookies": _cookies_in(folder, settings.media.cookies_path),
         }
         self._folder = folder
         self._stack = ExitStack()

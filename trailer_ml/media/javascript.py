@@ -25,7 +25,7 @@ def find_deno() -> str:
     """
     own = Path(sysconfig.get_path("scripts"), "deno")
     if found := shutil.which(own) or shutil.which("deno"):
-        return found
+        return str(found)
     raise SettingsError("there is no JavaScript runtime: YouTube's videos cannot be had")
 
 
