@@ -36,7 +36,9 @@ def site(world_folder: Path) -> Iterator[tuple[World, str]]:
 @pytest.fixture
 def settings(settings: Settings, site: tuple[World, str]) -> Settings:
     """The demo's settings, on this test's store."""
-    return demo_settings(StoreSettings.model_validate(settings.store.model_dump()), site[1])
+    made = demo_settings(StoreSettings.model_validate(settings.store.model_dump()), site[1])
+    catalog = made.catalog.model_copy(update={"max_catch_up_days": 14})
+    return made.model_copy(update={"catalog": catalog})
 
 
 def _contents(store: Store) -> dict[str, bytes]:
