@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from trailer_ml.catalog.batches import plan_batches
+from trailer_ml.catalog.crawl import crawl_catalog
 from trailer_ml.demo.profile import demo_settings
 from trailer_ml.demo.site import run_site
 from trailer_ml.demo.studio import make_world
 from trailer_ml.demo.world import DAYS, World, read_world
+from trailer_ml.records import Interval
 from trailer_ml.settings import Settings, StoreSettings
 from trailer_ml.shards.read import list_shards
 from trailer_ml.storage import Store, catalog_key
@@ -46,11 +49,12 @@ def _contents(store: Store) -> dict[str, bytes]:
 
 
 def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
-    run_dag: Callable[..., Any], store: Store, site: tuple[World, str]
+    run_dag: Callable[..., Any], settings: Settings, store: Store, site: tuple[World, str]
 ) -> None:
     """The night over the last day was missed, and nothing was listed on the day of the next one."""
     day = DAYS[2]
-    store.create_bytes(catalog_key(DAYS[1]), b"")
+    crawl_catalog(Interval.of_day(DAYS[1]), settings, store)
+    plan_batches(Interval.of_day(DAYS[1]), settings, store)
     next_but_one = day + dt.timedelta(days=2)  # the scheduler makes a run of an interval at its end
     ran = run_dag("trailers_refresh", {}, logical_date=f"{next_but_one}T00:00:00+00:00", is_scheduled=True)
     assert ran.state == "success", ran.log[-6000:]
