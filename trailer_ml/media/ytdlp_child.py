@@ -179,6 +179,8 @@ def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
         "js_runtimes": {"deno": {"path": options.deno}} if options.deno else {},
         "remote_components": [],  # no code is fetched at run time: yt-dlp-ejs is installed
         "cookiefile": options.cookies or None,
+        # Its own list of authorities, unless the machine names another: a company's proxy has one of its own.
+        "compat_opts": {"no-certifi"} if os.environ.get("SSL_CERT_FILE") else set(),
         "proxy": options.proxy,  # empty: none, whatever the environment says
         "http_headers": {"User-Agent": options.user_agent},
         "geo_bypass": False,
