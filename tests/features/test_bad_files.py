@@ -115,6 +115,17 @@ def test_a_few_wrong_bytes_do_not_cost_the_trailer(make_video: Make, tmp_path: P
     assert len(extract_features(tmp_path / "a.mp4", DEMO).frames) == 10
 
 
+def test_a_stream_that_comes_up_in_the_middle(make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    """An FLV file may begin without saying what is to come."""
+    picture, sound = tmp_path / "picture.flv", tmp_path / "sound.flv"
+    ffmpeg("-i", make_video(), "-c", "copy", "-an", "-flvflags", "no_sequence_end", picture)
+    ffmpeg("-i", make_video(), "-c", "copy", "-vn", "-ar", "44100", sound)
+    header_bytes = 13
+    (tmp_path / "a.flv").write_bytes(picture.read_bytes() + sound.read_bytes()[header_bytes:])
+
+    assert len(extract_features(tmp_path / "a.flv", DEMO).frames) == 10
+
+
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
 def test_a_tag_that_is_no_text_does_not_cost_the_trailer(
     engine: str, make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path

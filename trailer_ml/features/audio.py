@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from trailer_ml.features.container import time_base_of
+from trailer_ml.features.container import read_packets, time_base_of
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -57,7 +57,7 @@ def draw_spectrogram(
     end_pts = math.ceil((start_s + duration_s) / time_base)
     source.container.seek(start_pts, stream=stream, backward=True)
     drawing: _Drawing | None = None
-    for packet in source.container.demux(stream):
+    for packet in read_packets(source.container, stream):
         deadline.check()
         if packet.pts is not None and packet.pts >= end_pts:
             break

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from pathlib import Path
 
+    from av import Packet
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.stream import Stream
@@ -105,6 +106,20 @@ def time_base_of(stream: Stream) -> Fraction:
     if not stream.time_base:
         raise MediaError("a stream without a clock", reason="corrupt")
     return stream.time_base
+
+
+def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """The packets of some streams, or of all, from here to the end.
+
+    Those of a stream that first comes up in the middle of the file, which PyAV does not know, are passed over.
+    """
+    while True:
+        try:
+            yield from container.demux(*streams)
+        except IndexError:
+            continue
+        else:
+            return
 
 
 @contextmanager
@@ -195,10 +210,10 @@ def _read_clock(text: str) -> float | None:
 def _scan_ends(container: InputContainer, video: VideoStream, deadline: Deadline) -> tuple[float, float]:
     """When the last picture and the last packet of any stream end; 50 MB take 25 ms, for nothing is decoded."""
     ends_s: dict[int, float] = {}
-    for packet in container.demux():
+    for packet in read_packets(container):
         deadline.check()
-        if packet.pts is not None:
-            end_s = float((packet.pts + (packet.duration or 0)) * time_base_of(packet.stream))
+        if packet.pts is not None and packet.stream.time_base:
+            end_s = float((packet.pts + (packet.duration or 0)) * packet.stream.time_base)
             ends_s[packet.stream.index] = max(end_s, ends_s.get(packet.stream.index, end_s))
     container.seek(0)
     return ends_s.get(video.index, 0.0), max(ends_s.values(), default=0.0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import av
 
-from trailer_ml.features.container import US, time_base_of
+from trailer_ml.features.container import US, read_packets, time_base_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,7 +119,7 @@ class VideoReader:
         self._source.container.seek(pts, stream=self._stream, backward=True)
 
     def _packets(self) -> Iterator[Packet]:
-        for packet in self._source.container.demux(self._stream):
+        for packet in read_packets(self._source.container, self._stream):
             self._deadline.check()
             yield packet
 
