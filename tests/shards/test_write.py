@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trailer_ml.errors import ConflictError, LocalFaultError, MissingObjectError, TooManyLossesError
@@ -16,7 +17,7 @@ from trailer_ml.records import BatchRef, Quarantine, Receipt, ShardManifest
 from trailer_ml.settings import FeatureSettings, Settings, as_environment
 from trailer_ml.shards.read import cached_shard, read_records
 from trailer_ml.shards.verify import verify_shards
-from trailer_ml.shards.write import write_shard
+from trailer_ml.shards.write import choose_thumb, write_shard
 from trailer_ml.storage import (
     Store,
     media_key,
@@ -343,3 +344,10 @@ def is_running(pid: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_the_picture_for_people_is_the_one_with_the_most_to_see() -> None:
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    frames[1] += 200  # plain
+    frames[2, :, :16] = 255  # half and half
+    assert (choose_thumb(frames) == frames[2]).all()

@@ -46,6 +46,8 @@ from trailer_ml.storage import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+
     from trailer_ml.records import BatchRef, Trailer
     from trailer_ml.settings import FeatureSettings, Settings, ShardSettings
     from trailer_ml.storage import Store
@@ -180,10 +182,24 @@ def _write_records(path: Path, downloaded: list[_Downloaded], settings: Settings
                 outcome.lost.append(_lost(item, features))
                 continue
             write_record(file, to_example(item.trailer, features, item.receipt, settings.features))
-            middle = features.frames[len(features.frames) // 2]
-            outcome.thumbs[item.trailer.trailer_id] = encode_jpeg(middle, settings.features.jpeg_quality)
+            frame = choose_thumb(features.frames)
+            outcome.thumbs[item.trailer.trailer_id] = encode_jpeg(frame, settings.features.jpeg_quality)
             outcome.kept.append(item)
     return outcome
+
+
+def choose_thumb(frames: np.ndarray) -> np.ndarray:
+    """(n_frames, height, width, 3) uint8, RGB: the frame with the most to see, so that none is black.
+
+    Args:
+        frames: at least one.
+
+    Returns:
+        (height, width, 3) uint8: the one whose values are spread widest, looked at coarsely; the first of equals.
+    """
+    spread = frames[:, ::8, ::8].astype(float).std(axis=(1, 2, 3))
+    chosen: np.ndarray = frames[int(spread.argmax())]
+    return chosen
 
 
 def _fetch_media(item: _Downloaded, path: Path, store: Store) -> None:
