@@ -448,6 +448,8 @@ class Takedown(Record):
     trailer_id: TrailerId
     is_new: bool
     """False: it was down already."""
+    deleted: dict[str, int] = {}
+    """What this call deleted: objects by the first part of their keys, and `records` of shards."""
 
 
 class HostTurns(Record):

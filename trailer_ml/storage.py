@@ -1,7 +1,8 @@
 """The object store: the layout of its keys, and the one place that talks to S3.
 
 Writing is all or nothing: an object appears under its key whole or not at all; an immutable one is only ever created.
-Pointers (`models/champion.json`, `index/current.json`) are the only objects that change, by compare-and-swap.
+Pointers (`models/champion.json`, `index/current.json`) change, by compare-and-swap, and so does the manifest of a shard
+when a trailer of it is taken down.
 
 Does not belong here: what the objects mean. See docs/architecture.md for the layout as a picture.
 """
@@ -73,6 +74,11 @@ def receipt_key(trailer_id: str) -> str:
 def shard_key(batch: BatchRef) -> str:
     """Where the records of a batch are."""
     return f"shards/{batch.path}.tfrecord"
+
+
+def purged_shard_key(batch: BatchRef, sha256: str) -> str:
+    """Where the records of a batch are once a trailer of it was taken down: beside the old ones, for a moment."""
+    return f"shards/{batch.path}.{sha256[:16]}.tfrecord"
 
 
 def shard_manifest_key(batch: BatchRef) -> str:
