@@ -252,6 +252,32 @@ def test_robots_that_forbid_the_chart_are_obeyed(site, crawl_settings, store):
     assert site.seen[site.chart] == 0
 
 
+def test_a_title_that_opts_out_is_set_aside(site, crawl_settings, store):
+    ids = fill(site, 4)
+    says = {"X-Robots-Tag": "test-crawler: noai"}
+    site.pages[f"/title/{ids[0]}/"] = [(200, says, site.pages[f"/title/{ids[0]}/"][0][2])]
+    data = site.title_data("Film 2", [site.video(2, title_id=ids[1])])
+    site.pages[f"/title/{ids[1]}/"] = [(200, {}, site.page(data, head='<meta name="robots" content="noai">'))]
+    summary = crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert (summary.n_listed, summary.set_aside) == (2, {"opted_out": 2})
+    entry = Quarantine.model_validate(store.read_json(f"quarantine/catalog/imdb-{ids[0]}.json"))
+    assert (entry.reason, entry.detail, entry.is_permanent) == ("opted_out", "X-Robots-Tag: noai", True)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_chart_that_opts_out_ends_the_crawl(site, crawl_settings, store, number):
+    ids = fill(site)
+    site.pages.pop(site.chart)
+    site.put_chart(*ids, next_page=2)
+    site.put_chart(*ids, number=2)
+    path = site.chart if number == 1 else f"{site.chart}?page=2"
+    site.pages[path] = [(200, {"X-Robots-Tag": "noai"}, site.pages[path][0][2])]
+    with pytest.raises(SourceBlockedError, match=r"moviemeter/ says that it is not for .*X-Robots-Tag: noai"):
+        crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert number == 2 or sum(site.seen[f"/title/{title_id}/"] for title_id in ids) == 0
+    assert list(read_trailers(store)) == []
+
+
 def test_retry_after_is_waited_for(site, crawl_settings, store):
     fill(site, 3)
     title = site.pages.pop("/title/tt0000002/")

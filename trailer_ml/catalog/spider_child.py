@@ -40,6 +40,7 @@ def main(job_path: str) -> None:
     result = {
         "finish_reason": crawler.stats.get_value("finish_reason"),
         "first_blocked_url": crawler.spider.first_blocked_url if crawler.spider else "",
+        "chart_opt_out": crawler.spider.chart_opt_out if crawler.spider else "",
         "unanswered": crawler.spider.unanswered if crawler.spider else {},
         "stats": crawler.stats.get_stats(),
     }

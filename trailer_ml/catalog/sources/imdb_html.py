@@ -45,7 +45,7 @@ def list_trailers(interval: Interval, settings: Settings, waiting: Collection[st
         waiting: ids of films whose pages did not come before: they are asked for again.
 
     Raises:
-        SourceBlockedError: the site answers with challenges, or robots.txt forbids the chart.
+        SourceBlockedError: the site answers with challenges, or robots.txt or the chart itself says no.
         SourceUnavailableError: the chart or too many titles did not come, or say nothing that can be read.
         RateLimitedError: the site asked for a longer wait than is set.
         ChildTimeoutError: the crawl ran past `catalog.timeout_s`.
@@ -84,6 +84,11 @@ def _judge_end(
         raise SourceBlockedError(
             f"{site} answers robots with a challenge (first at {result['first_blocked_url']}); it is not gone round: "
             "ask the site for access, or set another source"
+        )
+    if result["finish_reason"] == "opted_out":
+        raise SourceBlockedError(
+            f"{site}{settings.chart_path} says that it is not for machines that learn ({result['chart_opt_out']}), "
+            "which is obeyed: ask the site for access, or set another source"
         )
     if counts.get("charts_forbidden") and (why := counts.get("robots_unavailable")):
         raise SourceUnavailableError(f"robots.txt of {site} does not come ({why}), and without it nothing is read")

@@ -23,6 +23,7 @@ from scrapy.spidermiddlewares.httperror import HttpError
 from scrapy.utils.request import fingerprint
 
 from trailer_ml.catalog.spiders import pages
+from trailer_ml.catalog.spiders.opt_out import find_opt_out
 from trailer_ml.records import Trailer
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class ImdbSpider(scrapy.Spider):
         self.base_url = catalog.base_url.rstrip("/")
         self.allowed_domains = [urlsplit(self.base_url).hostname]
         self.first_blocked_url = ""
+        self.chart_opt_out = ""
+        """In which words the chart says that it is not for us."""
         self.unanswered: dict[str, str] = {}
         """Titles that were asked for and did not come, and why, by their ids."""
         self._waiting = waiting
@@ -77,6 +80,9 @@ class ImdbSpider(scrapy.Spider):
         title_ids = pages.read_chart(_next_data(response)) or re.findall(
             f"/title/({pages.TITLE_ID})/", " ".join(response.css("a::attr(href)").getall())
         )
+        if found := find_opt_out(response, self.catalog.user_agent):
+            self.chart_opt_out = found
+            raise CloseSpider("opted_out")
         self._count("chart_pages")
         for request in self._ask_titles(title_ids):
             self._count("chart_titles")
@@ -91,7 +97,8 @@ class ImdbSpider(scrapy.Spider):
             self.unanswered[title_id] = "a challenge"
             return
         try:
-            items = self._read_title(response, title_id)
+            found = find_opt_out(response, self.catalog.user_agent)
+            items = [_set_aside(title_id, "opted_out", found)] if found else self._read_title(response, title_id)
         except Exception as error:
             logger.exception("%s cannot be read", response.url)
             items = [_set_aside(title_id, "unreadable", f"{type(error).__name__}: {error}")]
