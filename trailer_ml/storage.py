@@ -56,6 +56,11 @@ def accepted_key(trailer_id: str) -> str:
     return f"catalog/accepted/{trailer_id}.json"
 
 
+def blocked_key(source: str) -> str:
+    """Whose presence says that a source did not want us when it was last asked."""
+    return f"catalog/blocked/{source}.json"
+
+
 def batch_key(batch: BatchRef) -> str:
     """Where the ids of a batch are."""
     return f"batches/{batch.path}.json"
