@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from scrapy.http import JsonResponse, TextResponse
+from trailer_ml.catalog.spiders.challenge import is_html
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def _rules(response: Response, own_name: str) -> Iterator[tuple[str, str]]:
                 name, part = before.strip().lower(), after  # noqa: PLW2901
             if name in {own_name, "*"}:
                 yield _HEADER, part
-    if not isinstance(response, TextResponse) or isinstance(response, JsonResponse):
+    if not is_html(response):
         return
     for meta in response.css("meta[name][content]"):
         if meta.attrib["name"].strip().lower() in {"robots", own_name}:
