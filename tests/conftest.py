@@ -12,7 +12,14 @@ import pytest
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.embeddings.stored import write_vectors
 from trailer_ml.records import BatchRef, EmbeddedTrailer, Evaluation, ShardManifest, Trailer
-from trailer_ml.settings import FeatureSettings, IndexSettings, ModelSettings, Settings, StoreSettings
+from trailer_ml.settings import (
+    FeatureSettings,
+    IndexSettings,
+    ModelSettings,
+    Settings,
+    SourcesSettings,
+    StoreSettings,
+)
 from trailer_ml.storage import (
     CHAMPION_KEY,
     Store,
@@ -62,6 +69,7 @@ def settings(store_settings: StoreSettings, tmp_path: Path) -> Settings:
     """Default settings, with a part of the session's store and folders for copies that no other test sees."""
     return Settings(
         store=store_settings.model_copy(update={"prefix": f"test-{next(_numbers)}/"}),
+        sources=SourcesSettings(cache_folder=tmp_path / "catalog-cache"),
         model=ModelSettings(cache_folder=tmp_path / "model-cache"),
         index=IndexSettings(cache_folder=tmp_path / "index-cache"),
     )

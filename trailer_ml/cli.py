@@ -238,7 +238,7 @@ def status(context: Context) -> Record:
 
 
 def takedown(context: Context) -> Record:
-    """Take a trailer out of every answer at once, and out of the next index."""
+    """Take a trailer out of every answer at once, and delete what was made of it."""
     from trailer_ml.search.takedown import take_down
 
     return take_down(context.arguments.trailer_id, context.store)

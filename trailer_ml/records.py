@@ -121,6 +121,16 @@ class Doubtful(Record):
     """A person has said yes; the next crawl lists it."""
 
 
+class Blocked(Record):
+    """A source that did not want us when it was last asked."""
+
+    source: str
+    since: dt.datetime
+    """UTC; of the first crawl that it has refused ever since."""
+    detail: str
+    """In words."""
+
+
 class CatalogSummary(Record):
     """What one crawl of one interval found."""
 
@@ -465,6 +475,8 @@ class Takedown(Record):
     trailer_id: TrailerId
     is_new: bool
     """False: it was down already."""
+    deleted: dict[str, int] = {}
+    """What this call deleted: objects by the first part of their keys, and `records` of shards."""
 
 
 class HostTurns(Record):
@@ -496,6 +508,8 @@ class Status(Record):
     """Why trailers are rejected or waiting."""
     titles_set_aside: dict[str, int] = {}
     """Titles that have no trailer here or did not come, by reason."""
+    blocked: dict[str, str] = {}
+    """Sources that do not want us: since when, and why, in words."""
     champion: Version | None = None
     index_version: Version | None = None
     index_recall_at_10: float | None = None

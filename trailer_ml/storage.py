@@ -56,6 +56,11 @@ def accepted_key(trailer_id: str) -> str:
     return f"catalog/accepted/{trailer_id}.json"
 
 
+def blocked_key(source: str) -> str:
+    """Whose presence says that a source did not want us when it was last asked."""
+    return f"catalog/blocked/{source}.json"
+
+
 def batch_key(batch: BatchRef) -> str:
     """Where the ids of a batch are."""
     return f"batches/{batch.path}.json"
@@ -74,6 +79,11 @@ def receipt_key(trailer_id: str) -> str:
 def shard_key(batch: BatchRef) -> str:
     """Where the records of a batch are."""
     return f"shards/{batch.path}.tfrecord"
+
+
+def purged_shard_key(batch: BatchRef, sha256: str) -> str:
+    """Where the records of a batch are once a trailer of it was taken down: beside the old ones, for a moment."""
+    return f"shards/{batch.path}.{sha256[:16]}.tfrecord"
 
 
 def shard_manifest_key(batch: BatchRef) -> str:

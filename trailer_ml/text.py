@@ -56,6 +56,7 @@ def _status(record: Status) -> str:
     lines.append(f"{record.n_listed:8d}  listed in the catalog = the sum of the states")
     for title, counts in (("rejected or waiting", record.reasons), ("titles set aside", record.titles_set_aside)):
         lines += [f"{number:8d}  {title}: {reason}" for reason, number in counts.items()]
+    lines += [f"blocked   {source}: {why}" for source, why in record.blocked.items()]
     lines.append(f"champion  {record.champion or 'none yet'}")
     recall = "" if record.index_recall_at_10 is None else f", recall@10 {record.index_recall_at_10:.3f}"
     lines.append(f"index     {record.index_version or 'none yet'}{recall}")

@@ -1,5 +1,6 @@
 """A loopback site in IMDb's shape, made page by page by each test."""
 
+import gzip
 import json
 import threading
 from collections import Counter
@@ -54,7 +55,7 @@ def title_data(
 
 
 class FilmSite:
-    """Pages by path; `seen` counts the requests for each."""
+    """Pages by path; `seen` counts the requests for each, `unchanged` those that were answered with 304."""
 
     chart = CHART
     page = staticmethod(page)
@@ -64,6 +65,7 @@ class FilmSite:
     def __init__(self) -> None:
         self.pages: dict[str, list[tuple[int, dict[str, str], str]]] = {}
         self.seen: Counter[str] = Counter()
+        self.unchanged: Counter[str] = Counter()
         self.agents: set[str] = set()
         self.put("/robots.txt", "User-agent: *\nDisallow: /find\n")
         self.url = ""
@@ -105,7 +107,10 @@ def site() -> Iterator[FilmSite]:
             if not status:
                 self.close_connection = True
                 return
-            data = body.encode()
+            if headers.get("ETag", "none") == self.headers["If-None-Match"]:
+                made.unchanged[self.path] += 1
+                status, body = 304, ""
+            data = gzip.compress(body.encode()) if headers.get("Content-Encoding") and body else body.encode()
             self.send_response(status)
             for name, value in {"Content-Type": "text/html; charset=utf-8", **headers}.items():
                 self.send_header(name, value)

@@ -21,6 +21,7 @@ from trailer_ml.errors import (
     SourceUnavailableError,
 )
 from trailer_ml.records import Interval, Quarantine
+from trailer_ml.search.status import count_states
 from trailer_ml.settings import as_environment
 from trailer_ml.storage import Store
 
@@ -221,7 +222,7 @@ def test_a_challenge_on_the_chart_ends_the_crawl(site, crawl_settings, store):
     with pytest.raises(SourceBlockedError, match=r"challenge.*moviemeter"):
         crawl_catalog(ONE_DAY, crawl_settings, store)
     assert site.seen[site.chart] == 1
-    assert all_objects(store) == {}
+    assert list(all_objects(store)) == ["catalog/blocked/imdb_html.json"]
 
 
 def test_a_challenge_on_a_later_page_of_the_chart_is_no_whole_crawl(site, crawl_settings, store):
@@ -233,6 +234,31 @@ def test_a_challenge_on_a_later_page_of_the_chart_is_no_whole_crawl(site, crawl_
     assert all_objects(store) == {}
 
 
+def test_a_source_that_blocks_us_is_written_down_until_it_works(site, crawl_settings, store):
+    fill(site)
+    chart = site.pages[site.chart]
+    site.pages[site.chart] = [(202, CHALLENGE["headers"], "")]
+    seen = []
+    for _ in range(2):
+        with pytest.raises(SourceBlockedError) as caught:
+            crawl_catalog(ONE_DAY, crawl_settings, store)
+        seen.append(store.read_json("catalog/blocked/imdb_html.json"))
+        store.put_json("catalog/blocked/imdb_html.json", {**seen[0], "since": "2026-01-02T03:04:05Z", "detail": "old"})
+    assert seen[1]["since"] == "2026-01-02T03:04:05Z"  # it began then, and goes on
+    assert seen[0]["since"] > "2026-01-02"
+    assert seen[0]["source"] == "imdb_html"
+    assert seen[0]["detail"] == seen[1]["detail"] == str(caught.value)
+    assert count_states(store).blocked == {"imdb_html": "since 2026-01-02: old"}
+
+    site.pages[site.chart] = [(503, {}, "")]  # this says neither yes nor no
+    with pytest.raises(SourceUnavailableError):
+        crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert count_states(store).blocked
+    site.pages[site.chart] = chart
+    assert crawl_catalog(ONE_DAY, crawl_settings, store).n_listed == 4
+    assert count_states(store).blocked == {}
+
+
 def test_challenges_in_a_row_end_the_crawl(site, crawl_settings, store):
     ids = fill(site, 12)
     for title_id in ids[2:]:
@@ -241,7 +267,7 @@ def test_challenges_in_a_row_end_the_crawl(site, crawl_settings, store):
         crawl_catalog(ONE_DAY, crawl_settings, store)
     n_asked = sum(site.seen[f"/title/{title_id}/"] for title_id in ids)
     assert 3 <= n_asked <= 2 + crawl_settings.catalog.max_challenges + 1  # one more may be on its way
-    assert all_objects(store) == {}
+    assert list(all_objects(store)) == ["catalog/blocked/imdb_html.json"]
 
 
 def test_robots_that_forbid_the_chart_are_obeyed(site, crawl_settings, store):
@@ -250,6 +276,32 @@ def test_robots_that_forbid_the_chart_are_obeyed(site, crawl_settings, store):
     with pytest.raises(SourceBlockedError, match=r"robots\.txt.*forbids /chart/moviemeter/"):
         crawl_catalog(ONE_DAY, crawl_settings, store)
     assert site.seen[site.chart] == 0
+
+
+def test_a_title_that_opts_out_is_set_aside(site, crawl_settings, store):
+    ids = fill(site, 4)
+    says = {"X-Robots-Tag": "test-crawler: noai"}
+    site.pages[f"/title/{ids[0]}/"] = [(200, says, site.pages[f"/title/{ids[0]}/"][0][2])]
+    data = site.title_data("Film 2", [site.video(2, title_id=ids[1])])
+    site.pages[f"/title/{ids[1]}/"] = [(200, {}, site.page(data, head='<meta name="robots" content="noai">'))]
+    summary = crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert (summary.n_listed, summary.set_aside) == (2, {"opted_out": 2})
+    entry = Quarantine.model_validate(store.read_json(f"quarantine/catalog/imdb-{ids[0]}.json"))
+    assert (entry.reason, entry.detail, entry.is_permanent) == ("opted_out", "X-Robots-Tag: noai", True)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_chart_that_opts_out_ends_the_crawl(site, crawl_settings, store, number):
+    ids = fill(site)
+    site.pages.pop(site.chart)
+    site.put_chart(*ids, next_page=2)
+    site.put_chart(*ids, number=2)
+    path = site.chart if number == 1 else f"{site.chart}?page=2"
+    site.pages[path] = [(200, {"X-Robots-Tag": "noai"}, site.pages[path][0][2])]
+    with pytest.raises(SourceBlockedError, match=r"moviemeter/ says that it is not for .*X-Robots-Tag: noai"):
+        crawl_catalog(ONE_DAY, crawl_settings, store)
+    assert number == 2 or sum(site.seen[f"/title/{title_id}/"] for title_id in ids) == 0
+    assert list(read_trailers(store)) == []
 
 
 def test_retry_after_is_waited_for(site, crawl_settings, store):

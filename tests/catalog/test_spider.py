@@ -4,12 +4,13 @@ import datetime as dt
 
 import pytest
 from scrapy.exceptions import CloseSpider
-from scrapy.http import HtmlResponse, Request
+from scrapy.http import HtmlResponse, Request, Response
 from scrapy.utils.test import get_crawler
 
 from trailer_ml.catalog.retry_after import parse_retry_after
 from trailer_ml.catalog.spiders import pages
 from trailer_ml.catalog.spiders.imdb import ImdbSpider
+from trailer_ml.catalog.spiders.opt_out import find_opt_out
 from trailer_ml.settings import CatalogSettings
 
 URL = "https://www.imdb.com/title/tt0000001/"
@@ -132,3 +133,39 @@ def test_a_trailer_without_a_date_is_not_listed():
 )
 def test_retry_after(text, seconds):
     assert parse_retry_after(text) == seconds
+
+
+OURS = "trailer-ml/1 (+mailto:us@example.invalid)"
+
+
+@pytest.mark.parametrize(
+    ("tags", "head", "found"),
+    [
+        ([], "", ""),
+        (["noindex, nofollow"], "", ""),
+        (["NoAI"], "", "X-Robots-Tag: noai"),
+        (["noindex", "nofollow, noimageai"], "", "X-Robots-Tag: noimageai"),
+        (["none"], "", "X-Robots-Tag: none"),
+        (["trailer-ml: noai"], "", "X-Robots-Tag: noai"),
+        (["Trailer-ML: noindex, noai"], "", "X-Robots-Tag: noai"),
+        (["*: noai"], "", "X-Robots-Tag: noai"),
+        (["other-bot: noai, none"], "", ""),
+        (["other-bot: none, trailer-ml: noai"], "", "X-Robots-Tag: noai"),
+        (["other-bot: none", "noai"], "", "X-Robots-Tag: noai"),
+        (["unavailable_after: 25 Jun 2010 15:00:00 GMT"], "", ""),
+        (["max-snippet: -1, noai"], "", "X-Robots-Tag: noai"),
+        ([], '<meta name="robots" content="index, NOAI">', '<meta name="robots">: noai'),
+        ([], '<META NAME="Robots" CONTENT="noimageai,noai">', '<meta name="Robots">: noimageai'),
+        ([], '<meta name="trailer-ml" content="noai">', '<meta name="trailer-ml">: noai'),
+        ([], '<meta name="other-bot" content="noai"><meta name="description" content="none">', ""),
+        ([], '<meta name="robots"><meta content="noai">', ""),
+    ],
+)
+def test_who_says_that_a_page_is_not_for_us(tags, head, found):
+    assert find_opt_out(response_of(f"<head>{head}</head>", headers={"X-Robots-Tag": tags}), OURS) == found
+
+
+def test_an_answer_that_is_no_page_says_it_in_its_header_only():
+    url = "https://www.imdb.com/x"
+    assert find_opt_out(Response(url, body=b'<meta name="robots" content="noai">'), OURS) == ""
+    assert find_opt_out(Response(url, headers={"X-Robots-Tag": "noai"}), OURS) == "X-Robots-Tag: noai"

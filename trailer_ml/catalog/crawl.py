@@ -40,7 +40,8 @@ def crawl_catalog(interval: Interval, settings: Settings, store: Store) -> Catal
     """List the trailers of an interval of listing dates, one catalog file a day.
 
     An interval whose every day has its file is not crawled again; of its summary, the titles seen are then those
-    listed. A crawl that ended badly raises and writes nothing. A trailer that the file of another day has already
+    listed. A crawl that ended badly raises and writes nothing, but for a source that does not want us: that is
+    kept for people (blocked.py). A trailer that the file of another day has already
     stays there, whatever date it has now; one that no file has, though that of its day is written, is listed late.
 
     Args:
@@ -62,7 +63,7 @@ def crawl_catalog(interval: Interval, settings: Settings, store: Store) -> Catal
         return _summary(interval, n_listed=len(trailers), n_titles_seen=n_titles, is_new=False)
     _check_is_over(missing[-1])
     known = _read_set_aside(store)
-    listing = list_sources(interval, settings, _find_due(known.values()))
+    listing = list_sources(interval, settings, store, _find_due(known.values()))
     found = _choose(listing.trailers, settings, store)
     new = [entry for entry in found if isinstance(entry, Trailer)]
     set_aside = [*listing.set_aside, *(entry for entry in found if isinstance(entry, Quarantine))]

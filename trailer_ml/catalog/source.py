@@ -21,6 +21,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
+from trailer_ml.catalog.blocked import note_blocked
 from trailer_ml.catalog.findings import is_latest
 from trailer_ml.errors import SettingsError
 from trailer_ml.records import Quarantine, SourceTerms, Trailer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from trailer_ml.records import Interval
     from trailer_ml.settings import CatalogSettings, Settings
+    from trailer_ml.storage import Store
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +74,13 @@ def load_source(name: SourceName) -> Source:
     return cast("Source", importlib.import_module(f"trailer_ml.catalog.sources.{name}"))
 
 
-def list_sources(interval: Interval, settings: Settings, waiting: Collection[str] = ()) -> Listing:
+def list_sources(interval: Interval, settings: Settings, store: Store, waiting: Collection[str] = ()) -> Listing:
     """Ask every source that is set for the trailers of an interval.
 
     Args:
         interval: the listing dates.
         settings: all; `catalog` and `sources` are read.
+        store: where it is said which of them block us.
         waiting: ids of films that did not come before and are asked for again, by the source that can.
 
     Raises:
@@ -93,7 +96,7 @@ def list_sources(interval: Interval, settings: Settings, waiting: Collection[str
     set_aside: dict[str, Quarantine] = {}
     films: set[str] = set()
     for name in settings.catalog.sources:
-        for found in _ask(name, interval, settings, waiting):
+        for found in _ask(name, interval, settings, store, waiting):
             if isinstance(found, Quarantine):
                 set_aside.setdefault(found.id, found)
                 films.add(found.id)
@@ -111,16 +114,20 @@ def list_sources(interval: Interval, settings: Settings, waiting: Collection[str
     )
 
 
-def _ask(name: SourceName, interval: Interval, settings: Settings, waiting: Collection[str]) -> Iterator[Found]:
-    if name == "imdb_html":
-        from trailer_ml.catalog.sources import imdb_html
-
-        return imdb_html.list_trailers(interval, settings, waiting)
+def _ask(
+    name: SourceName, interval: Interval, settings: Settings, store: Store, waiting: Collection[str]
+) -> Iterator[Found]:
     source = load_source(name)
-    if source.HAS_DATES or is_latest(interval):
-        return source.list_trailers(interval, settings)
-    logger.warning("%s cannot go back in time: what it has is listed when yesterday is crawled", name)
-    return iter(())
+    if not (source.HAS_DATES or is_latest(interval)):
+        logger.warning("%s cannot go back in time: what it has is listed when yesterday is crawled", name)
+        return
+    with note_blocked(name, store):
+        if name == "imdb_html":
+            from trailer_ml.catalog.sources import imdb_html
+
+            yield from imdb_html.list_trailers(interval, settings, waiting)
+        else:
+            yield from source.list_trailers(interval, settings)
 
 
 def describe_sources(catalog: CatalogSettings) -> Iterator[SourceTerms]:

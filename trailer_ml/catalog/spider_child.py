@@ -1,8 +1,8 @@
 """A crawl in a process of its own: `python -m trailer_ml.catalog.spider_child JOB.json`.
 
 Twisted's reactor starts once in a process and Scrapy ends with 0 whatever happened, so the crawl has its own process,
-and what it did is said in a file. The job is `{"catalog": CatalogSettings, "waiting": ids of titles, "folder": path}`;
-the folder gets `items.jsonl` and, last, `result.json`.
+and what it did is said in a file. The job is `{"catalog": CatalogSettings, "waiting": ids of titles, "folder": path,
+"cache_folder": path}`; the folder gets `items.jsonl` and, last, `result.json`.
 
 Does not belong here: judging what it did (imdb_html.py).
 """
@@ -33,13 +33,14 @@ def main(job_path: str) -> None:
     job = json.loads(Path(job_path).read_bytes())
     catalog = CatalogSettings.model_validate(job["catalog"])
     folder = Path(job["folder"])
-    process = AsyncCrawlerProcess(scrapy_settings(catalog, folder / ITEMS_NAME))
+    process = AsyncCrawlerProcess(scrapy_settings(catalog, folder / ITEMS_NAME, Path(job["cache_folder"])))
     crawler = process.create_crawler(ImdbSpider)
     process.crawl(crawler, catalog=catalog, waiting=job["waiting"])
     process.start()
     result = {
         "finish_reason": crawler.stats.get_value("finish_reason"),
         "first_blocked_url": crawler.spider.first_blocked_url if crawler.spider else "",
+        "chart_opt_out": crawler.spider.chart_opt_out if crawler.spider else "",
         "unanswered": crawler.spider.unanswered if crawler.spider else {},
         "stats": crawler.stats.get_stats(),
     }

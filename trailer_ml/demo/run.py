@@ -203,6 +203,7 @@ def _keep_caches(settings: Settings, folder: Path) -> Settings:
     """Local copies stay in the demo's folder too."""
     return settings.model_copy(
         update={
+            "sources": settings.sources.model_copy(update={"cache_folder": folder / "catalog"}),
             "model": settings.model.model_copy(update={"cache_folder": folder / "model"}),
             "index": settings.index.model_copy(update={"cache_folder": folder / "index"}),
         }

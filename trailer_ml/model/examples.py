@@ -104,7 +104,8 @@ class Examples:
         manifest = ShardManifest.model_validate(self._store.read_json(shard_manifest_key(described.batch)))
         if manifest.sha256 != described.sha256:
             raise CorruptShardError(
-                f"{manifest.key} is not the shard that data set {self._dataset.version} was made of"
+                f"{manifest.key} is not the shard that data set {self._dataset.version} was made of: it was made "
+                "again, or a trailer of it was taken down; train again, on what there is now"
             )
         path = cached_shard(self._store, described.batch, manifest, self._cache_folder)
         places, position = [], 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from trailer_ml.catalog.blocked import read_blocked
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
 from trailer_ml.embeddings.stored import find_champion, list_embedded
 from trailer_ml.index.stored import IDS_FILE, read_pointer
@@ -53,6 +54,7 @@ def count_states(store: Store) -> Status:
         states={state: counts[state] for state in get_args(State)},
         reasons=_count(standing.reason for standing in standings.values() if standing.reason),
         titles_set_aside=_count(entry.reason for entry in _read_quarantine(store, "catalog")),
+        blocked={each.source: f"since {each.since:%Y-%m-%d}: {each.detail}" for each in read_blocked(store)},
         champion=find_champion(store),
         index_version=seen.pointer.version if seen else None,
         index_recall_at_10=seen.pointer.recall_at_10 if seen else None,

@@ -12,16 +12,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trailer_ml.errors import CorruptShardError, MissingObjectError
+from trailer_ml.errors import ConflictError, CorruptShardError, MissingObjectError
 from trailer_ml.records import BatchRef, ShardManifest
 from trailer_ml.shards.schema import ShardRecord, feature_spec, from_example, read_trailer_id
 from trailer_ml.shards.tfrecord import read_raw_records
-from trailer_ml.storage import sha256_of_file
+from trailer_ml.storage import sha256_of_file, shard_manifest_key
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator, Sequence
 
+    from trailer_ml.errors import TrailerError
     from trailer_ml.shards.tfrecord import RawRecord
     from trailer_ml.storage import Store
 
@@ -47,6 +48,7 @@ def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_f
 
     Raises:
         CorruptShardError: the bytes in the store are not the manifest's, or there are none.
+        ConflictError: that is so because the shard has another manifest by now; try again with that one.
     """
     path = cache_folder / f"{batch.path}.{manifest.sha256[:16]}.tfrecord"
     if path.exists() and path.stat().st_size == manifest.size_bytes:
@@ -56,16 +58,24 @@ def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_f
     try:
         store.read_file(manifest.key, aside)
         if sha256_of_file(aside) != manifest.sha256:
-            raise CorruptShardError(f"{manifest.key}: its bytes are not those of its manifest")
+            raise _explain(f"{manifest.key}: its bytes are not those of its manifest", store, batch, manifest)
         aside.replace(path)
         for older in path.parent.glob(f"{batch.number:04d}.*.tfrecord"):
             if older != path:
                 older.unlink(missing_ok=True)
     except MissingObjectError as error:
-        raise CorruptShardError(f"{manifest.key}: the manifest is there, the records are not") from error
+        message = f"{manifest.key}: the manifest is there, the records are not"
+        raise _explain(message, store, batch, manifest) from error
     finally:
         aside.unlink(missing_ok=True)
     return path
+
+
+def _explain(message: str, store: Store, batch: BatchRef, manifest: ShardManifest) -> TrailerError:
+    """Where a trailer of the shard was taken down while it was read, another try reads the one that is there now."""
+    if store.read_json_or_none(shard_manifest_key(batch)) in (None, manifest.to_json()):
+        return CorruptShardError(message)
+    return ConflictError(f"{manifest.key}: the shard was changed while it was read")
 
 
 def read_records(path: Path, max_bad_records: int = 0) -> Iterator[ShardRecord]:

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailer_ml.errors import CorruptShardError, MissingObjectError
-from trailer_ml.records import BadShard, VerifySummary
+from trailer_ml.records import BadShard, ShardManifest, VerifySummary
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.shards.read import list_shards, parse_record
 from trailer_ml.shards.schema import read_trailer_id
 from trailer_ml.shards.tfrecord import read_raw_records
-from trailer_ml.storage import sha256_of_file
+from trailer_ml.storage import sha256_of_file, shard_manifest_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trailer_ml.records import ShardManifest
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
@@ -27,13 +26,19 @@ if TYPE_CHECKING:
 def verify_shards(settings: Settings, store: Store) -> VerifySummary:  # noqa: ARG001 — all stages are called alike
     """Read every shard of the store, and name what is wrong with the bad ones."""
     shards = list_shards(store)
-    bad = []
+    bad, n_records = [], 0
     with scratch_folder("trailer-ml-verify-") as folder:
-        for _, manifest in shards:
-            problems = tuple(_find_problems(manifest, folder / "shard.tfrecord", store))
+        for batch, listed in shards:
+            manifest, path = listed, folder / "shard.tfrecord"
+            problems = tuple(_find_problems(manifest, path, store))
+            now = store.read_json_or_none(shard_manifest_key(batch)) if problems else None
+            if now and now != manifest.to_json():  # a trailer of it was taken down since it was listed
+                manifest = ShardManifest.model_validate(now)
+                problems = tuple(_find_problems(manifest, path, store))
+            n_records += manifest.count
             if problems:
                 bad.append(BadShard(key=manifest.key, problems=problems))
-    return VerifySummary(n_shards=len(shards), n_records=sum(manifest.count for _, manifest in shards), bad=tuple(bad))
+    return VerifySummary(n_shards=len(shards), n_records=n_records, bad=tuple(bad))
 
 
 def _find_problems(manifest: ShardManifest, path: Path, store: Store) -> Iterator[str]:

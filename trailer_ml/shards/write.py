@@ -5,7 +5,8 @@ therefore written only where nobody has written any since this run began; whose 
 shard.
 
 A trailer whose bytes are in the store gets a record, or a reason why not. One that was given up earlier is named in the
-manifest with that reason. One that waits to be downloaded again is left out: it comes back in a batch of its own.
+manifest with that reason. One that waits to be downloaded again is left out: it comes back in a batch of its own. One
+that is taken down meanwhile is left out of the finished shard (purge.py).
 
 Does not belong here: extraction (features), downloading (media).
 """
@@ -31,6 +32,7 @@ from trailer_ml.errors import (
 from trailer_ml.features.pool import extract_many
 from trailer_ml.records import Quarantine, Receipt, Rejected, ShardManifest, ShardSummary
 from trailer_ml.scratch import scratch_folder
+from trailer_ml.shards.purge import purge_shard
 from trailer_ml.shards.schema import SCHEMA_VERSION, encode_jpeg, to_example
 from trailer_ml.shards.tfrecord import write_record
 from trailer_ml.storage import (
@@ -78,6 +80,14 @@ def write_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSumma
         ConflictError: another run is writing this shard; try again.
         LocalFaultError: this machine is in the way: its disk is full, a process cannot be started.
     """
+    summary = _make_shard(batch, settings, store)
+    # Who takes a trailer down writes its tombstone first and looks for a shard then: one of the two sees the other.
+    purge_shard(batch, store)
+    manifest = _read_manifest(batch, store)
+    return _summarise(batch, manifest, is_new=summary.is_new) if manifest else summary
+
+
+def _make_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSummary:
     left_over = store.tag_of(shard_key(batch))  # asked before the manifest: where one follows later, this is outdated
     if (done := _read_manifest(batch, store)) is not None:
         return _summarise(batch, done, is_new=False)

@@ -12,6 +12,7 @@ from trailer_ml.catalog.source import list_sources, load_source
 from trailer_ml.errors import SettingsError, SourceUnavailableError
 from trailer_ml.records import Interval
 from trailer_ml.settings import Settings, SourceName
+from trailer_ml.storage import Store
 
 OURS = ("tmdb", "wikidata", "kinocheck", "archive_org")
 BAD, GOOD = set_aside("a-1", "unreadable", ""), set_aside("a-2", "no_trailer", "")
@@ -71,7 +72,7 @@ def test_each_is_a_source(name: SourceName) -> None:
 
 
 def test_they_are_asked_as_every_source_is(
-    api: Any, make_settings: Callable[..., Settings], november: Interval
+    api: Any, make_settings: Callable[..., Settings], november: Interval, store: Store
 ) -> None:
     doc = {"identifier": "x", "title": "X", "publicdate": "2026-11-05T00:00:00Z"}
     api.put("/advancedsearch.php", {"response": {"numFound": 1, "start": 0, "docs": [doc]}})
@@ -79,7 +80,7 @@ def test_they_are_asked_as_every_source_is(
     def list_from(*names: SourceName) -> Any:
         settings = make_settings()
         catalog = settings.catalog.model_copy(update={"sources": names})
-        return list_sources(november, settings.model_copy(update={"catalog": catalog}))
+        return list_sources(november, settings.model_copy(update={"catalog": catalog}), store)
 
     listing = list_from("archive_org")
     assert [one.reason for one in listing.set_aside] == ["not_licensed"] and listing.n_titles_seen == 1

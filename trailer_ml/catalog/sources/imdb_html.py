@@ -12,13 +12,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from trailer_ml.catalog.spider_child import ITEMS_NAME, RESULT_NAME
-from trailer_ml.errors import ChildFailedError, RateLimitedError, SourceBlockedError, SourceUnavailableError
+from trailer_ml.errors import (
+    ChildFailedError,
+    LocalFaultError,
+    RateLimitedError,
+    SourceBlockedError,
+    SourceUnavailableError,
+)
 from trailer_ml.processes import clean_environment, run_child
 from trailer_ml.records import Interval, Quarantine, Trailer
 from trailer_ml.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+    from pathlib import Path
 
     from trailer_ml.catalog.source import Found
     from trailer_ml.settings import CatalogSettings, Settings
@@ -45,9 +52,10 @@ def list_trailers(interval: Interval, settings: Settings, waiting: Collection[st
         waiting: ids of films whose pages did not come before: they are asked for again.
 
     Raises:
-        SourceBlockedError: the site answers with challenges, or robots.txt forbids the chart.
+        SourceBlockedError: the site answers with challenges, or robots.txt or the chart itself says no.
         SourceUnavailableError: the chart or too many titles did not come, or say nothing that can be read.
         RateLimitedError: the site asked for a longer wait than is set.
+        LocalFaultError: there can be no folder for the pages of earlier crawls.
         ChildTimeoutError: the crawl ran past `catalog.timeout_s`.
         ChildKilledError: a signal ended it.
     """
@@ -56,7 +64,12 @@ def list_trailers(interval: Interval, settings: Settings, waiting: Collection[st
     with scratch_folder("trailer-ml-crawl-") as folder:
         job_path = folder / "job.json"
         title_ids = [film_id.removeprefix("imdb-") for film_id in sorted(waiting) if film_id.startswith("imdb-tt")]
-        job = {"catalog": catalog.model_dump(mode="json"), "waiting": title_ids, "folder": str(folder)}
+        job = {
+            "catalog": catalog.model_dump(mode="json"),
+            "waiting": title_ids,
+            "folder": str(folder),
+            "cache_folder": str(_make_cache_folder(settings)),
+        }
         job_path.write_text(json.dumps(job), encoding="utf-8")
         arguments = [sys.executable, "-P", "-m", "trailer_ml.catalog.spider_child", str(job_path)]
         finished = run_child(arguments, timeout_s=catalog.timeout_s, env=clean_environment(), cwd=folder)
@@ -72,6 +85,15 @@ def list_trailers(interval: Interval, settings: Settings, waiting: Collection[st
     yield from set_aside
 
 
+def _make_cache_folder(settings: Settings) -> Path:
+    folder = settings.sources.cache_folder.expanduser().absolute() / "imdb_html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalFaultError(f"the cache in {folder} cannot be used ({error}): make room, or delete it") from error
+    return folder
+
+
 def _judge_end(
     result: dict[str, Any], counts: dict[str, Any], n_items: int, settings: CatalogSettings, stderr_tail: str
 ) -> None:
@@ -84,6 +106,11 @@ def _judge_end(
         raise SourceBlockedError(
             f"{site} answers robots with a challenge (first at {result['first_blocked_url']}); it is not gone round: "
             "ask the site for access, or set another source"
+        )
+    if result["finish_reason"] == "opted_out":
+        raise SourceBlockedError(
+            f"{site}{settings.chart_path} says that it is not for machines that learn ({result['chart_opt_out']}), "
+            "which is obeyed: ask the site for access, or set another source"
         )
     if counts.get("charts_forbidden") and (why := counts.get("robots_unavailable")):
         raise SourceUnavailableError(f"robots.txt of {site} does not come ({why}), and without it nothing is read")

@@ -23,6 +23,8 @@ from scrapy.spidermiddlewares.httperror import HttpError
 from scrapy.utils.request import fingerprint
 
 from trailer_ml.catalog.spiders import pages
+from trailer_ml.catalog.spiders.challenge import is_challenge, is_html
+from trailer_ml.catalog.spiders.opt_out import find_opt_out
 from trailer_ml.records import Trailer
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CHALLENGE_WORDS = (b"awsWafCookieDomainList", b"gokuProps")
 _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _NO_WORD = "a redirect to another site, or to a page read before"
 """Why a title did not come, where Scrapy does not say."""
@@ -57,6 +58,8 @@ class ImdbSpider(scrapy.Spider):
         self.base_url = catalog.base_url.rstrip("/")
         self.allowed_domains = [urlsplit(self.base_url).hostname]
         self.first_blocked_url = ""
+        self.chart_opt_out = ""
+        """In which words the chart says that it is not for us."""
         self.unanswered: dict[str, str] = {}
         """Titles that were asked for and did not come, and why, by their ids."""
         self._waiting = waiting
@@ -72,11 +75,14 @@ class ImdbSpider(scrapy.Spider):
     def parse_chart(self, response: Response) -> Iterator[Any]:
         """The titles of a chart page, and the next page; after the last one, the titles that wait."""
         self._asked_charts.add(fingerprint(response.request))  # a redirect may have led to it
-        if self._is_challenge(response) or not _is_html(response):
+        if self._is_challenge(response) or not is_html(response):
             return
         title_ids = pages.read_chart(_next_data(response)) or re.findall(
             f"/title/({pages.TITLE_ID})/", " ".join(response.css("a::attr(href)").getall())
         )
+        if found := find_opt_out(response, self.catalog.user_agent):
+            self.chart_opt_out = found
+            raise CloseSpider("opted_out")
         self._count("chart_pages")
         for request in self._ask_titles(title_ids):
             self._count("chart_titles")
@@ -91,7 +97,8 @@ class ImdbSpider(scrapy.Spider):
             self.unanswered[title_id] = "a challenge"
             return
         try:
-            items = self._read_title(response, title_id)
+            found = find_opt_out(response, self.catalog.user_agent)
+            items = [_set_aside(title_id, "opted_out", found)] if found else self._read_title(response, title_id)
         except Exception as error:
             logger.exception("%s cannot be read", response.url)
             items = [_set_aside(title_id, "unreadable", f"{type(error).__name__}: {error}")]
@@ -187,13 +194,7 @@ class ImdbSpider(scrapy.Spider):
 
     def _is_challenge(self, response: Response) -> bool:
         """Whether the site asks whom it talks to. It is counted, never answered; too many in a row end the crawl."""
-        is_page = response.css('#__NEXT_DATA__, script[type="application/ld+json"]') if _is_html(response) else None
-        if not (
-            response.status == HTTPStatus.ACCEPTED
-            or response.headers.get("x-amzn-waf-action")
-            or any(word in response.body for word in _CHALLENGE_WORDS)
-            or (response.status == HTTPStatus.OK and _is_html(response) and not is_page)
-        ):
+        if not is_challenge(response):
             self._challenges_in_a_row = 0
             return False
         self.first_blocked_url = self.first_blocked_url or response.url
@@ -209,10 +210,6 @@ class ImdbSpider(scrapy.Spider):
 
 def _set_aside(title_id: str, reason: str, detail: str) -> dict[str, Any]:
     return {"set_aside": {"id": f"imdb-{title_id}", "reason": reason, "detail": detail}}
-
-
-def _is_html(response: Response) -> bool:
-    return isinstance(response, scrapy.http.TextResponse) and not isinstance(response, scrapy.http.JsonResponse)
 
 
 def _is_forbidden(failure: Failure) -> bool:

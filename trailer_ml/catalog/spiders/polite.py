@@ -20,6 +20,7 @@ from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.http import Response, TextResponse
 
 from trailer_ml.catalog.retry_after import parse_retry_after
+from trailer_ml.catalog.spiders.cache import MIDDLEWARES, cache_settings
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -35,14 +36,16 @@ _FORBID_ALL = b"User-agent: *\nDisallow: /\n"
 MAX_PAGE_BYTES = 10 * 2**20
 
 
-def scrapy_settings(catalog: CatalogSettings, items_path: Path) -> dict[str, Any]:
+def scrapy_settings(catalog: CatalogSettings, items_path: Path, cache_folder: Path) -> dict[str, Any]:
     """Scrapy's settings for one crawl.
 
     Args:
         catalog: how politely.
         items_path: where the items go, one JSON object a line.
+        cache_folder: has the pages of earlier crawls.
     """
     return {
+        **cache_settings(cache_folder),
         "USER_AGENT": catalog.user_agent,
         "ROBOTSTXT_OBEY": True,
         "AUTOTHROTTLE_ENABLED": True,
@@ -59,6 +62,7 @@ def scrapy_settings(catalog: CatalogSettings, items_path: Path) -> dict[str, Any
         "DOWNLOADER_MIDDLEWARES": {
             "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
             f"{_PACKAGE}.RetryAfterMiddleware": 550,
+            **MIDDLEWARES,
         },
         "ITEM_PIPELINES": {f"{_PACKAGE}.DurableLines": 300},
         "COOKIES_ENABLED": False,
