@@ -1,7 +1,8 @@
 """### What is new: from a source's listing to shards.
 
-**Does:** settles which days are due → crawls what was listed on them → plans batches → for each batch: downloads →
-makes a shard (frames and spectrogram, TFRecord) → tells the other DAGs → sums up.
+**Does:** looks whether the machine is ready (`trailer-ml doctor`) → settles which days are due → crawls what was
+listed on them → plans batches → for each batch: downloads → makes a shard (frames and spectrogram, TFRecord) → tells
+the other DAGs → sums up.
 
 **Runs:** every night over the day before (a real `[start, end)` interval), as a backfill over any days, or by hand:
 with a day from the form, or without one for yesterday (UTC). A scheduled night also takes the nights that were missed
@@ -52,6 +53,9 @@ from trailer_ml.records import BatchRef
 def trailers_refresh() -> None:
     @task(multiple_outputs=False)
     def settle() -> dict[str, Any]:  # once: after a crawl that was killed at its end no day seems to be missed any more
+        from trailer_ml.doctor import require_machine
+
+        require_machine(*open_stage())
         return days_of_run(get_current_context(), *open_stage())
 
     @task(multiple_outputs=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trailer_ml.doctor import check_machine
+from trailer_ml.doctor import check_machine, require_machine
+from trailer_ml.errors import LocalFaultError
 from trailer_ml.records import Check
 from trailer_ml.settings import CatalogSettings, Settings
 from trailer_ml.storage import Store
@@ -31,6 +32,7 @@ def test_this_machine_has_all_that_a_night_needs_and_the_store_is_left_as_it_was
     assert all(check.detail and not check.fix for check in checks.values())
     assert checks["javascript"].detail.startswith("deno 2.")
     assert list(store.list_keys("")) == []
+    require_machine(consenting, store)
 
 
 def test_what_is_broken_is_named_with_its_fix_and_the_rest_is_looked_at_all_the_same(
@@ -56,6 +58,10 @@ def test_what_is_broken_is_named_with_its_fix_and_the_rest_is_looked_at_all_the_
     assert "2.1.0 is older" in checks["javascript"].detail
     assert "has no h264" in checks["ffmpeg"].detail
     assert "IMDb's conditions" in checks["sources"].detail
+    with pytest.raises(LocalFaultError, match=r"not ready: javascript: .* \(fix: install deno"):
+        require_machine(broken, Store(broken.store))
+    without = broken.model_copy(update={"media": broken.media.model_copy(update={"allowed_extractors": ("generic",)})})
+    assert _check(without, Store(broken.store))["javascript"].is_ok
 
 
 class _Forgetful(http.server.BaseHTTPRequestHandler):

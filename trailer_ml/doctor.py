@@ -22,7 +22,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trailer_ml.errors import ConflictError, TrailerError
+from trailer_ml.errors import ConflictError, LocalFaultError, TrailerError
 from trailer_ml.processes import clean_environment, run_child
 from trailer_ml.records import Check
 
@@ -72,6 +72,21 @@ def check_machine(settings: Settings, store: Store) -> Iterator[Check]:
             yield Check(name=name, is_ok=False, detail=detail, fix=fix)
 
 
+def require_machine(settings: Settings, store: Store) -> None:
+    """Look at this machine before a night's work.
+
+    Raises:
+        LocalFaultError: something is missing or wrong; the message has each with its fix.
+    """
+    wrong = []
+    for check in check_machine(settings, store):
+        logger.log(logging.INFO if check.is_ok else logging.ERROR, "%s: %s", check.name, check.detail)
+        if not check.is_ok:
+            wrong.append(f"{check.name}: {check.detail} (fix: {check.fix})")
+    if wrong:
+        raise LocalFaultError(f"this machine is not ready: {'; '.join(wrong)}")
+
+
 def _check_python(_: Settings, __: Store) -> str:
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise RuntimeError(f"this is Python {platform.python_version()}")
@@ -88,9 +103,11 @@ def _check_ytdlp(_: Settings, __: Store) -> str:
     return f"{__version__}, yt-dlp-ejs {importlib.metadata.version('yt-dlp-ejs')}"
 
 
-def _check_javascript(_: Settings, __: Store) -> str:
+def _check_javascript(settings: Settings, _: Store) -> str:
     from trailer_ml.media.javascript import find_deno
 
+    if "youtube" not in settings.media.allowed_extractors:
+        return "not needed: youtube is not in TRAILER_MEDIA_ALLOWED_EXTRACTORS"
     deno = find_deno()
     arguments = [deno, "eval", "--no-config", "console.log(Deno.version.deno, 6 * 7)"]
     environment = clean_environment() | {"DENO_DIR": tempfile.gettempdir(), "NO_COLOR": "1"}
