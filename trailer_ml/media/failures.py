@@ -15,6 +15,7 @@ import re
 from typing import Literal, NamedTuple
 
 from trailer_ml.media.guard import REFUSED
+from trailer_ml.media.opt_out import OPTED_OUT
 
 Action = Literal["retry", "retry_once", "slow_down", "wait", "give_up", "abort"]
 """Try again after a moment; once only; wait as told, for the source as a whole is meant; come back much later; never;
@@ -64,6 +65,7 @@ _BY_STATUS: dict[int, Verdict] = {
 }
 _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
     (Verdict("refused_address", "give_up"), (re.escape(REFUSED),)),
+    (Verdict("opted_out", "give_up"), (re.escape(OPTED_OUT.lower()),)),
     (
         Verdict("local_fault", "abort"),
         (

@@ -80,7 +80,7 @@ def main() -> None:
     from trailer_ml.media.ytdlp import hold_ytdlp
 
     guard_addresses((*options.media.allowed_private_hosts, *_host_of(options.proxy)))
-    held = hold_ytdlp(options.media.allowed_private_hosts)
+    held = hold_ytdlp(options.media.allowed_private_hosts, options.user_agent)
     _answer(answers, {"downloader": f"yt-dlp {__version__}"})
     for line in sys.stdin:
         job = json.loads(line)
