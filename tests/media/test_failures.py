@@ -67,6 +67,9 @@ REAL = {
         'Unable to handle request: Unsupported url scheme: "ftp" (requests)',
         "ffmpeg not found. Please install or provide the path using --ffmpeg-location",
     ],
+    ("redirect_loop", "give_up"): [
+        "ERROR: [generic] x: Unable to download webpage: HTTP Error 302: Found (redirect loop detected)",
+    ],
     ("local_fault", "abort"): [
         "unable to download video data: [Errno 28] No space left on device",
         "unable to open for writing: [Errno 13] Permission denied: '/x'",

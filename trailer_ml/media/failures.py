@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
 
 SOURCE_WIDE = frozenset({"rate_limited", "forbidden", "timeout"})
 """So many of these in a row, and it is no longer about the single trailer."""
-DOUBTFUL = frozenset({"forbidden", "unsupported", "not_a_video"})
+DOUBTFUL = frozenset({"forbidden", "unsupported", "not_a_video", "redirect_loop"})
 """A wall in front of the whole source, or a page that says it is being mended, looks like these: they are believed only
 after many runs."""
 PATIENT = frozenset({"rate_limited", "not_yet", "live", "killed", "out_of_time"})
@@ -80,6 +80,7 @@ MEANINGS = {
     "out_of_time": "the others of its batch took `TRAILER_MEDIA_BATCH_TIMEOUT_S`; nobody asked for it",
     "private": "for those only who have signed in, or were let in",
     "rate_limited": "its source says that it had enough (HTTP 429), or asks for a proof that no machine asks",
+    "redirect_loop": "it is sent from address to address without end",
     "refused_address": "it leads to an address that is not public",
     "timeout": "it took longer than `TRAILER_MEDIA_ITEM_TIMEOUT_S`, waiting included",
     "too_large": "larger than `TRAILER_MEDIA_MAX_SIZE_BYTES`",
@@ -154,6 +155,7 @@ _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
         Verdict("unsupported", "give_up"),
         ("unsupported url", "no suitable extractor", "is not a valid url", "no connection adapters"),
     ),
+    (Verdict("redirect_loop", "give_up"), ("redirect loop",)),
     (Verdict("unsupported", "give_up"), ("requires websocket", "ffmpeg.* not found")),
     (Verdict("unsupported", "give_up"), ("requested format is not available", "no video formats")),
     (Verdict("forbidden", "retry_once"), ("http error 40[13]",)),

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 _OWN_DOWNLOADERS = (HttpFD, HlsFD, DashSegmentsFD, IsmFD)
+_MAX_REDIRECTS = 10
+"""Real ones are two or three; a loop costs its site as many requests as are let."""
 _ACCEPTED = 202
 """No answer to a request for a page or a video, but what AWS' firewall sends with its challenge."""
 
@@ -71,6 +73,7 @@ def hold_ytdlp(allowed_hosts: Collection[str], user_agent: str) -> type[YoutubeD
 
         def _create_instance(self, **kwargs: Any) -> Any:
             session = super()._create_instance(**kwargs)
+            session.max_redirects = _MAX_REDIRECTS
             get_adapter = session.get_adapter
 
             def get_checked(url: str) -> Any:  # asked for each redirect anew
