@@ -109,6 +109,38 @@ def fetch_each(
             yield outcome
 
 
+def look_at_each(urls: Iterable[str], folder: Path, settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Ask for the formats of videos, once each and in the way in which they are downloaded, and download nothing.
+
+    Args:
+        urls: of videos that are known to be there.
+        folder: for what the child needs.
+        settings: as of fetch_each.
+
+    Yields:
+        The URL, the reason why it could not be downloaded (empty: it could) and what was said or found.
+
+    Raises:
+        LocalFaultError: this machine cannot go on.
+    """
+    with local_faults(), _own_folder(folder) as own, _Downloader(settings, own) as downloader:
+        for url in urls:
+            if not _is_web_url(url):
+                yield url, "bad_url", "not an address that is downloaded from"
+                continue
+            downloader.start()
+            try:
+                answer = downloader.ask({"url": url}, time.monotonic() + settings.media.item_timeout_s)
+            except ChildTimeoutError as error:
+                yield url, "timeout", str(error)
+                continue
+            if "formats" in answer:
+                yield url, "", f"formats: {answer['formats']}"
+            else:
+                verdict = classify(answer["error"], answer.get("status"), answer.get("reason"))
+                yield url, verdict.reason, one_line(answer["error"])
+
+
 @contextmanager
 def local_faults() -> Iterator[None]:
     """What the system refuses in the block, a disk that is full above all, is a LocalFaultError."""
@@ -293,7 +325,7 @@ class _Downloader:
         """One attempt.
 
         Args:
-            job: `url` and `stem`, as ytdlp_child.py has them.
+            job: `url` and, unless it is only to be looked at, `stem`, as ytdlp_child.py has them.
             deadline: of time.monotonic(); the child is killed when it passes.
 
         Raises:
