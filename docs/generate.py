@@ -1,4 +1,4 @@
-"""The pages that the code writes about itself: settings, commands, DAGs, and the README's tree.
+"""The pages that the code writes about itself: settings, commands, downloads, DAGs, and the README's tree.
 
 `python docs/generate.py` writes them; with `--check` it changes nothing and fails where one is stale.
 """
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- written by docs/generate.py: change the code, then `make docs` -->\n"
 TREE_START, TREE_END = "<!-- tree -->\n", "<!-- /tree -->\n"
+
+DOWNLOADS = """\
+A trailer that did not come lies in `quarantine/download/` with its reason; `trailer-ml status` counts them. What
+**waits** is tried again when the time is past that its source named (a Retry-After, a premiere), else after
+`TRAILER_MEDIA_RETRY_LATER_S`, in a batch of its own. In one run there are `TRAILER_MEDIA_ATTEMPTS` attempts, and no
+wait is longer than `TRAILER_MEDIA_MAX_WAIT_S`.
+
+Nobody is **given up** in a batch that lost more than `TRAILER_MEDIA_MAX_LOSS_SHARE`: all of it waits
+([why](decisions/0004-retry-batches.md)). What waits is given up, too, after failing in `TRAILER_MEDIA_GIVE_UP_AFTER`
+runs. The last column:
+
+- *source*: after three in a row its host is not asked for the rest of the batch.
+- *doubted*: a whole source may look like this for an hour, so it waits, and is given up only after
+  `TRAILER_MEDIA_GIVE_UP_AFTER` runs.
+- *patient*: it never counts as a failure, however often.
+"""
 
 
 def settings_page() -> str:
@@ -73,6 +89,34 @@ def commands_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def downloads_page() -> str:
+    """Every reason for which a trailer is not in, and what is done about it."""
+    from trailer_ml.media.failures import DOUBTFUL, MEANINGS, PATIENT, SOURCE_WIDE, actions_of
+
+    done = {
+        "retry": "tried again after a moment, then waits",
+        "retry_once": "tried once more, then given up",
+        "slow_down": "tried again when its source says, or waits until then",
+        "wait": "waits",
+        "give_up": "given up",
+        "abort": "the batch ends, its task is tried again",
+    }
+    lines = [
+        NOTE,
+        "# When a download fails\n",
+        DOWNLOADS,
+        "| reason | what it is | what is done | |",
+        "|---|---|---|---|",
+    ]
+    for reason, meaning in sorted(MEANINGS.items()):
+        actions = actions_of(reason)
+        ways = "; or ".join(text for action, text in done.items() if action in actions)
+        marks = {"source": SOURCE_WIDE, "doubted": DOUBTFUL, "patient": PATIENT}
+        notes = ", ".join(mark for mark, reasons in marks.items() if reason in reasons)
+        lines.append(f"| `{reason}` | {meaning} | {ways} | {notes} |")
+    return "\n".join(lines) + "\n"
+
+
 def dags_page() -> str:
     """The docstring of every DAG file, as Airflow shows it."""
     lines = [NOTE, "# DAGs\n"]
@@ -116,6 +160,7 @@ def main() -> int:
     pages = {
         "docs/settings.md": settings_page,
         "docs/commands.md": commands_page,
+        "docs/downloads.md": downloads_page,
         "docs/dags.md": dags_page,
         "README.md": readme,
     }

@@ -21,10 +21,12 @@ import urllib.request
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from trailer_ml.errors import ConflictError, LocalFaultError, TrailerError
 from trailer_ml.processes import clean_environment, run_child
 from trailer_ml.records import Check
+from trailer_ml.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +72,7 @@ def check_machine(settings: Settings, store: Store) -> Iterator[Check]:
             logger.debug("check %s", name, exc_info=True)
             detail = " ".join(f"{error}".split()) or type(error).__name__
             yield Check(name=name, is_ok=False, detail=detail, fix=fix)
+    yield from _check_canaries(settings)
 
 
 def require_machine(settings: Settings, store: Store) -> None:
@@ -192,6 +195,24 @@ def _check_sources(settings: Settings, _: Store) -> str:
 
     check_consent(settings.catalog)
     return ", ".join(settings.catalog.sources)
+
+
+def _check_canaries(settings: Settings) -> Iterator[Check]:
+    """Whether videos that are known to be there could be downloaded now, in the very way in which others are."""
+    from trailer_ml.media.fetch import look_at_each
+
+    if not settings.media.canary_urls:
+        return
+    fix = "docs/downloads.md says what it means; for a broken extractor install a newer yt-dlp, else look at the page"
+    try:
+        with scratch_folder("trailer-ml-doctor-") as folder:
+            for url, reason, said in look_at_each(settings.media.canary_urls, folder, settings):
+                name = f"canary {urlsplit(url).hostname}"
+                detail = f"{url}: {reason}, {said}" if reason else f"{url}: {said}"
+                yield Check(name=name, is_ok=not reason, detail=detail, fix=fix if reason else "")
+    except TrailerError as error:  # no downloader, no room
+        logger.debug("canaries", exc_info=True)
+        yield Check(name="canaries", is_ok=False, detail=" ".join(f"{error}".split()), fix="see the checks above")
 
 
 def _check_airflow(_: Settings, __: Store) -> str:

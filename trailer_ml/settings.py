@@ -142,6 +142,9 @@ class MediaSettings(StageSettings):
     min_free_bytes: int = Field(default=2 * 2**30, ge=0)
     """So much of the disk is left free: with less, no download is begun."""
     allowed_extractors: tuple[str, ...] = ("imdb", "youtube", "generic", "html5")
+    canary_urls: tuple[str, ...] = ()
+    """Videos that are known to be there, one or more of each source: `trailer-ml doctor` asks for their formats, and so
+    finds an extractor that broke or a source that blocks."""
     allowed_private_hosts: tuple[str, ...] = ()
     """`host:port` of servers on private addresses that may be fetched from; for tests and the demo."""
     proxy: SecretStr | None = None

@@ -209,22 +209,28 @@ def media_settings(settings: Settings, fault_site: FaultSite) -> Settings:
     return settings.model_copy(update={"media": media, "catalog": catalog})
 
 
+def put_batch(store: Store, urls: dict[str, str], day: int) -> BatchRef:
+    """Put trailers with these URLs, by id, into the catalog and one batch of a day of November."""
+    batch = BatchRef(listed_on=f"2026-11-{day}", number=0)  # type: ignore[arg-type]
+    lines = []
+    for trailer_id, url in urls.items():
+        trailer = Trailer(
+            trailer_id=trailer_id, film_id=f"film-{trailer_id}", title="A Title: with / odd * signs", source="imdb",
+            source_url=url, listed_on=batch.listed_on,
+        )  # fmt: skip
+        lines.append(json.dumps(trailer.to_json()))
+    store.create_bytes(catalog_key(batch.listed_on), "\n".join(lines).encode())
+    store.create_json(batch_key(batch), {"trailer_ids": list(urls)})
+    return batch
+
+
 @pytest.fixture
 def make_batch(store: Store) -> Callable[..., BatchRef]:
     """Put trailers with these URLs, by id, into the catalog and one batch."""
     numbers = itertools.count(20)
+    return lambda urls: put_batch(store, urls, next(numbers))
 
-    def make(urls: dict[str, str]) -> BatchRef:
-        batch = BatchRef(listed_on=f"2026-11-{next(numbers)}", number=0)  # type: ignore[arg-type]
-        lines = []
-        for trailer_id, url in urls.items():
-            trailer = Trailer(
-                trailer_id=trailer_id, film_id=f"film-{trailer_id}", title="A Title: with / odd * signs", source="imdb",
-                source_url=url, listed_on=batch.listed_on,
-            )  # fmt: skip
-            lines.append(json.dumps(trailer.to_json()))
-        store.create_bytes(catalog_key(batch.listed_on), "\n".join(lines).encode())
-        store.create_json(batch_key(batch), {"trailer_ids": list(urls)})
-        return batch
 
-    return make
+@pytest.fixture(scope="session", name="put_batch")
+def _put_batch() -> Callable[..., BatchRef]:
+    return put_batch

@@ -1,8 +1,24 @@
 """The table of failures, held against what yt-dlp and YouTube really say."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from trailer_ml.media.failures import _BY_REASON, _COMPILED, announced_wait_s, classify, one_line
+from trailer_ml.media import failures
+from trailer_ml.media.failures import (
+    _BY_REASON,
+    _BY_STATUS,
+    _COMPILED,
+    DOUBTFUL,
+    MEANINGS,
+    PATIENT,
+    SOURCE_WIDE,
+    actions_of,
+    announced_wait_s,
+    classify,
+    one_line,
+)
 
 REAL = {
     ("gone", "give_up"): [
@@ -50,6 +66,9 @@ REAL = {
         "No connection adapters were found for 'file:///etc/passwd'",
         'Unable to handle request: Unsupported url scheme: "ftp" (requests)',
         "ffmpeg not found. Please install or provide the path using --ffmpeg-location",
+    ],
+    ("redirect_loop", "give_up"): [
+        "ERROR: [generic] x: Unable to download webpage: HTTP Error 302: Found (redirect loop detected)",
     ],
     ("local_fault", "abort"): [
         "unable to download video data: [Errno 28] No space left on device",
@@ -100,6 +119,17 @@ def test_our_own_look_decides_without_the_message():
     assert classify("HTTP Error 403: Forbidden", 403, "rate_limited").action == "slow_down"  # a challenge
     assert classify("no space", None, "local_fault").action == "abort"
     assert classify("killed by SIGKILL", None, "killed").action == "retry"
+
+
+def test_every_reason_there_is_has_a_meaning_and_an_action():
+    tables = {*_BY_REASON, *(v.reason for v in _BY_STATUS.values()), *(verdict.reason for _, verdict in _COMPILED)}
+    assert set(MEANINGS) == tables
+    assert tables > SOURCE_WIDE | DOUBTFUL | PATIENT
+    assert all(actions_of(reason) for reason in tables)
+    assert actions_of("forbidden") == {"give_up", "retry_once"}
+    code = "".join(path.read_text() for path in Path(failures.__file__).parent.glob("*.py"))
+    said = set(re.findall(r"""(?:reason"?\]?(?:=| = |: )|_not_asked\(item_id, )"([a-z_]+)\"""", code))
+    assert {"too_large", "bad_url", "out_of_time", "no_video", "local_fault"} < said <= tables
 
 
 def test_a_reason_has_one_action():

@@ -19,7 +19,7 @@ from trailer_ml.catalog.listing import list_batches, read_batch, read_batch_ids
 from trailer_ml.catalog.turns import Turns
 from trailer_ml.errors import TooManyLossesError
 from trailer_ml.media.failures import DOUBTFUL, PATIENT
-from trailer_ml.media.fetch import Outcome, fetch_each
+from trailer_ml.media.fetch import Outcome, fetch_each, local_faults
 from trailer_ml.records import DownloadSummary, Quarantine, Receipt
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import media_key, quarantine_key, receipt_key, sha256_of_file
@@ -108,7 +108,7 @@ def _fetch(
     sizes: list[int] = []
     lost: list[tuple[Outcome, Quarantine]] = []
     if due:
-        with scratch_folder("trailer-ml-download-") as folder:
+        with local_faults(), scratch_folder("trailer-ml-download-") as folder:
             items = [(trailer_id, trailer.source_url) for trailer_id, trailer in due.items()]
             turns = Turns(settings.media.turn_every_s, store)
             for outcome in fetch_each(items, folder, settings, turns):

@@ -6,7 +6,7 @@ is taken for something that may pass, for attempts are capped and a wrong "gone"
 A verdict is about one trailer. Whether it may be the source that is not well, or this machine, is for download.py to
 see from the whole batch; SOURCE_WIDE, DOUBTFUL and PATIENT are what it goes by.
 
-Does not belong here: doing it (fetch.py).
+docs/downloads.md is made from here. Does not belong here: doing it (fetch.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from typing import Literal, NamedTuple
 
 from trailer_ml.media.guard import REFUSED
+from trailer_ml.media.opt_out import OPTED_OUT
 
 Action = Literal["retry", "retry_once", "slow_down", "wait", "give_up", "abort"]
 """Try again after a moment; once only; wait as told, for the source as a whole is meant; come back much later; never;
@@ -31,7 +32,7 @@ class Verdict(NamedTuple):
 
 SOURCE_WIDE = frozenset({"rate_limited", "forbidden", "timeout"})
 """So many of these in a row, and it is no longer about the single trailer."""
-DOUBTFUL = frozenset({"forbidden", "unsupported", "not_a_video"})
+DOUBTFUL = frozenset({"forbidden", "unsupported", "not_a_video", "redirect_loop"})
 """A wall in front of the whole source, or a page that says it is being mended, looks like these: they are believed only
 after many runs."""
 PATIENT = frozenset({"rate_limited", "not_yet", "live", "killed", "out_of_time"})
@@ -50,7 +51,46 @@ _BY_REASON: dict[str, Action] = {
     "crashed": "retry_once",
     "killed": "retry",  # from outside, as a machine does that has no memory left
     "local_fault": "abort",
+    "unknown": "retry",
+    # what fetch.py says itself
+    "bad_url": "give_up",
+    "timeout": "wait",
+    "out_of_time": "wait",
 }
+MEANINGS = {
+    "age_restricted": "its source shows it to grown-ups who have signed in",
+    "bad_range": "its source does not give the rest of a file that broke off (HTTP 416)",
+    "bad_url": "what the catalog has is no web address",
+    "broken_off": "the connection was refused or ended too early, or the name was not found",
+    "copyright": "blocked by an owner of rights",
+    "corrupt": "the file is damaged or ends too early",
+    "crashed": "the process that downloads ended with an error",
+    "drm": "encrypted",
+    "extractor_broken": "yt-dlp does not understand its source any more: install a newer one",
+    "forbidden": "HTTP 401 or 403: a wall, or a signed address that ran out",
+    "geo_blocked": "not shown in this country (HTTP 451 too)",
+    "gone": "HTTP 404 or 410, or its source says that it was removed",
+    "killed": "the process that downloads was ended from outside, as by a machine without memory",
+    "live": "a live stream",
+    "local_fault": "this machine: disk full, folder not writable, proxy not there",
+    "no_video": "the file has no picture",
+    "not_a_video": "a page, a playlist or noise in place of a video",
+    "not_yet": "announced, not published",
+    "opted_out": "the page or the file says in X-Robots-Tag that it is not for machines that learn",
+    "out_of_time": "the others of its batch took `TRAILER_MEDIA_BATCH_TIMEOUT_S`; nobody asked for it",
+    "private": "for those only who have signed in, or were let in",
+    "rate_limited": "its source says that it had enough (HTTP 429), or asks for a proof that no machine asks",
+    "redirect_loop": "it is sent from address to address without end",
+    "refused_address": "it leads to an address that is not public",
+    "timeout": "it took longer than `TRAILER_MEDIA_ITEM_TIMEOUT_S`, waiting included",
+    "too_large": "larger than `TRAILER_MEDIA_MAX_SIZE_BYTES`",
+    "too_long": "longer than `TRAILER_MEDIA_MAX_DURATION_S`",
+    "too_short": "shorter than `TRAILER_MEDIA_MIN_DURATION_S`",
+    "unavailable": "its source is busy or does not answer (HTTP 5xx, 408, 425, a socket that says nothing)",
+    "unknown": "nothing that the table knows",
+    "unsupported": "no extractor takes it, or none of its formats can be had",
+}
+"""Every reason there is, for people."""
 _BY_STATUS: dict[int, Verdict] = {
     401: Verdict("forbidden", "give_up"),
     403: Verdict("forbidden", "retry_once"),  # a signed address may have run out: it is asked for once more
@@ -64,6 +104,7 @@ _BY_STATUS: dict[int, Verdict] = {
 }
 _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
     (Verdict("refused_address", "give_up"), (re.escape(REFUSED),)),
+    (Verdict("opted_out", "give_up"), (re.escape(OPTED_OUT.lower()),)),
     (
         Verdict("local_fault", "abort"),
         (
@@ -114,6 +155,7 @@ _BY_MESSAGE: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
         Verdict("unsupported", "give_up"),
         ("unsupported url", "no suitable extractor", "is not a valid url", "no connection adapters"),
     ),
+    (Verdict("redirect_loop", "give_up"), ("redirect loop",)),
     (Verdict("unsupported", "give_up"), ("requires websocket", "ffmpeg.* not found")),
     (Verdict("unsupported", "give_up"), ("requested format is not available", "no video formats")),
     (Verdict("forbidden", "retry_once"), ("http error 40[13]",)),
@@ -154,7 +196,14 @@ def classify(message: str, status: int | None = None, reason: str | None = None)
     for pattern, verdict in _COMPILED:
         if pattern.search(text) and not (is_answer and verdict.action == "abort"):
             return verdict
-    return Verdict("unknown", "retry")
+    return Verdict("unknown", _BY_REASON["unknown"])
+
+
+def actions_of(reason: str) -> set[Action]:
+    """All that may be done about a reason."""
+    verdicts = (*_BY_STATUS.values(), *(verdict for verdict, _ in _BY_MESSAGE))
+    said = {verdict.action for verdict in verdicts if verdict.reason == reason}
+    return said | ({_BY_REASON[reason]} if reason in _BY_REASON else set())
 
 
 def announced_wait_s(message: str) -> float | None:

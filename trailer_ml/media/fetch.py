@@ -21,13 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from trailer_ml.catalog.retry_after import parse_retry_after
-from trailer_ml.errors import ChildTimeoutError, LocalFaultError, RateLimitedError, SettingsError
+from trailer_ml.errors import ChildTimeoutError, LocalFaultError, RateLimitedError, SettingsError, TrailerError
 from trailer_ml.media.failures import SOURCE_WIDE, Verdict, announced_wait_s, classify, one_line
 from trailer_ml.media.javascript import write_deno
 from trailer_ml.media.probe import Probe
@@ -88,7 +88,7 @@ def fetch_each(
     media = settings.media
     end = time.monotonic() + media.batch_timeout_s
     in_a_row: dict[str, list[Outcome]] = {}
-    with _Downloader(settings, folder) as downloader:
+    with local_faults(), _own_folder(folder) as own, _Downloader(settings, own) as downloader:
         for item_id, url in items:
             failed = in_a_row.setdefault(_host_of(url), [])
             if len(failed) >= _FAILED_IN_A_ROW:
@@ -107,6 +107,54 @@ def fetch_each(
                     turns.block(url, outcome.wait_s or media.retry_later_s, f"{outcome.reason}: {outcome.detail}")
             logger.info("%s: %s", item_id, outcome.reason or "downloaded")
             yield outcome
+
+
+def look_at_each(urls: Iterable[str], folder: Path, settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Ask for the formats of videos, once each and in the way in which they are downloaded, and download nothing.
+
+    Args:
+        urls: of videos that are known to be there.
+        folder: for what the child needs.
+        settings: as of fetch_each.
+
+    Yields:
+        The URL, the reason why it could not be downloaded (empty: it could) and what was said or found.
+
+    Raises:
+        LocalFaultError: this machine cannot go on.
+    """
+    with local_faults(), _own_folder(folder) as own, _Downloader(settings, own) as downloader:
+        for url in urls:
+            if not _is_web_url(url):
+                yield url, "bad_url", "not an address that is downloaded from"
+                continue
+            downloader.start()
+            try:
+                answer = downloader.ask({"url": url}, time.monotonic() + settings.media.item_timeout_s)
+            except ChildTimeoutError as error:
+                yield url, "timeout", str(error)
+                continue
+            if "formats" in answer:
+                yield url, "", f"formats: {answer['formats']}"
+            else:
+                verdict = classify(answer["error"], answer.get("status"), answer.get("reason"))
+                yield url, verdict.reason, one_line(answer["error"])
+
+
+@contextmanager
+def local_faults() -> Iterator[None]:
+    """What the system refuses in the block, a disk that is full above all, is a LocalFaultError."""
+    try:
+        yield
+    except TrailerError:
+        raise
+    except OSError as error:
+        raise LocalFaultError(f"downloads cannot go on: {error}") from error
+
+
+def _own_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """For what the child is given; it holds a copy of a person's cookies, and so goes with the child."""
+    return tempfile.TemporaryDirectory(prefix=".child-", dir=folder)
 
 
 def _wait_for_turn(item_id: str, url: str, turns: Turns | None, end: float, media: MediaSettings) -> Outcome | None:
@@ -218,20 +266,22 @@ def _cookies_in(folder: Path, path: str) -> str:
     """A copy for yt-dlp, which writes to it: the person's own file stays as it is."""
     if not path:
         return ""
-    copy = folder / ".cookies.txt"
-    copy.touch(mode=0o600)
     try:
-        copy.write_bytes(Path(path).expanduser().read_bytes())
+        cookies = Path(path).expanduser().read_bytes()
     except OSError as error:
         raise SettingsError(f"TRAILER_MEDIA_COOKIES_PATH: {path} cannot be read: {error.strerror}") from None
+    copy = folder / ".cookies.txt"
+    copy.touch(mode=0o600)
+    copy.write_bytes(cookies)
     return str(copy)
 
 
 class _Downloader:
     """The warm child: started when it is needed, killed with its group when it hangs and at the end."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, own_folder: str) -> None:
         self.version = ""
+        folder = Path(own_folder)
         proxy = settings.media.proxy
         self._first_line = {
             "media": settings.media.model_dump(mode="json", exclude={"proxy"}),
@@ -275,7 +325,7 @@ class _Downloader:
         """One attempt.
 
         Args:
-            job: `url` and `stem`, as ytdlp_child.py has them.
+            job: `url` and, unless it is only to be looked at, `stem`, as ytdlp_child.py has them.
             deadline: of time.monotonic(); the child is killed when it passes.
 
         Raises:

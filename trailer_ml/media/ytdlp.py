@@ -2,7 +2,7 @@
 
 One way onto the network: `requests`, http and https, past the checks of guard.py. Downloaders that are Python's own,
 for what ffmpeg or rtmpdump connect to nobody checks; and no ffmpeg for putting files together either, see remux.py.
-A challenge in place of an answer is an error here, whatever its status.
+A challenge in place of an answer is an error here, whatever its status, and so is an answer that opts out.
 
 It is yt-dlp's inside that is bent: tests/media/test_addresses.py says whether a new version still gives way.
 
@@ -15,6 +15,7 @@ import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from yt_dlp import YoutubeDL
 from yt_dlp.downloader.common import FileDownloader
@@ -28,12 +29,15 @@ from yt_dlp.postprocessor import FFmpegMergerPP, FFmpegPostProcessor
 
 from trailer_ml.errors import MediaError
 from trailer_ml.media.guard import RefusedAddressError, check_url
+from trailer_ml.media.opt_out import HEADER, OPTED_OUT, opts_out
 from trailer_ml.media.remux import remux
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 _OWN_DOWNLOADERS = (HttpFD, HlsFD, DashSegmentsFD, IsmFD)
+_MAX_REDIRECTS = 10
+"""Real ones are two or three; a loop costs its site as many requests as are let."""
 _ACCEPTED = 202
 """No answer to a request for a page or a video, but what AWS' firewall sends with its challenge."""
 
@@ -45,11 +49,12 @@ def is_challenge(response: Any) -> bool:
     return is_marked or response.status == _ACCEPTED
 
 
-def hold_ytdlp(allowed_hosts: Collection[str]) -> type[YoutubeDL]:
+def hold_ytdlp(allowed_hosts: Collection[str], user_agent: str) -> type[YoutubeDL]:
     """Bend yt-dlp, for this whole process.
 
     Args:
         allowed_hosts: as of guard.check_url.
+        user_agent: as of opts_out.
 
     Returns:
         The class to use in place of YoutubeDL.
@@ -68,6 +73,7 @@ def hold_ytdlp(allowed_hosts: Collection[str]) -> type[YoutubeDL]:
 
         def _create_instance(self, **kwargs: Any) -> Any:
             session = super()._create_instance(**kwargs)
+            session.max_redirects = _MAX_REDIRECTS
             get_adapter = session.get_adapter
 
             def get_checked(url: str) -> Any:  # asked for each redirect anew
@@ -82,8 +88,7 @@ def hold_ytdlp(allowed_hosts: Collection[str]) -> type[YoutubeDL]:
                 response = super()._send(request)
             except RefusedAddressError as error:
                 raise RequestError(f"{error}") from error  # any other kind is "unexpected", whatever it says
-            if is_challenge(response):
-                raise HTTPError(response)
+            _check_answer(response, user_agent)
             return response
 
     class HeldYoutubeDL(YoutubeDL):  # type: ignore[misc]
@@ -97,6 +102,15 @@ def hold_ytdlp(allowed_hosts: Collection[str]) -> type[YoutubeDL]:
             """Nothing is printed: 7 ms a video went into tables of formats that nobody sees."""
 
     return HeldYoutubeDL
+
+
+def _check_answer(response: Any, user_agent: str) -> None:
+    if is_challenge(response):
+        raise HTTPError(response)
+    # As they were sent, one by one: put together nobody could tell where a bot's name ends.
+    if opts_out(response._requests_response.raw.headers.getlist(HEADER), user_agent):
+        response.close()
+        raise RequestError(f"{urlsplit(response.url).hostname} {OPTED_OUT}")
 
 
 def _all_below(cls: type) -> Iterator[type]:

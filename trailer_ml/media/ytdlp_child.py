@@ -1,7 +1,8 @@
 """yt-dlp and the probe in a process of their own: `python -m trailer_ml.media.ytdlp_child`, one for many downloads.
 
-The first line on standard input says how (Options), each further one what: `{"url", "stem"}`. Each is answered with
-one line on standard output: `{"path", "duration_s", "streams"}` or `{"error", "status", "retry_after", "reason"}`.
+The first line on standard input says how (Options), each further one what: `{"url", "stem"}`, or `{"url"}` for only
+looking. Each is answered with one line on standard output: `{"path", "duration_s", "streams"}`, for a look
+`{"formats"}`, or `{"error", "status", "retry_after", "reason"}`.
 The process starts in 2 s and so takes many jobs; it is told no secret but the proxy's, holds itself to limits of memory
 and file size, connects to public addresses only, and may be killed at any time.
 
@@ -80,11 +81,14 @@ def main() -> None:
     from trailer_ml.media.ytdlp import hold_ytdlp
 
     guard_addresses((*options.media.allowed_private_hosts, *_host_of(options.proxy)))
-    held = hold_ytdlp(options.media.allowed_private_hosts)
+    held = hold_ytdlp(options.media.allowed_private_hosts, options.user_agent)
     _answer(answers, {"downloader": f"yt-dlp {__version__}"})
     for line in sys.stdin:
         job = json.loads(line)
-        _answer(answers, _download(job["url"], Path(job["stem"]), options, held))
+        if "stem" in job:
+            _answer(answers, _download(job["url"], Path(job["stem"]), options, held))
+        else:
+            _answer(answers, _look(job["url"], options, held))
 
 
 def _host_of(proxy: str) -> tuple[str, ...]:
@@ -110,12 +114,29 @@ def _download(url: str, stem: Path, options: Options, held: type[YoutubeDL]) -> 
     return {"path": str(path), "duration_s": probe.duration_s, "streams": streams}
 
 
+def _look(url: str, options: Options, held: type[YoutubeDL]) -> dict[str, Any]:
+    """Ask for a video's formats as a download does, and choose one; nothing is downloaded."""
+    try:
+        with held(_parameters(Path("never-written"), options, _Log())) as downloader:
+            info = _first_of(downloader.extract_info(url, download=False))
+    except MediaError as error:
+        return {"error": str(error), "reason": error.reason}
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        return _describe(error)
+    return {"formats": len(info.get("formats") or ())}
+
+
+def _first_of(info: dict[str, Any] | None) -> dict[str, Any]:
+    info = info or {}
+    while info.get("entries"):
+        info = next(iter(info["entries"])) or {}
+    return info
+
+
 def _fetch(url: str, stem: Path, options: Options, held: type[YoutubeDL]) -> Path:
     log = _Log()
     with held(_parameters(stem, options, log)) as downloader:
-        info = downloader.extract_info(url) or {}
-    while info.get("entries"):
-        info = next(iter(info["entries"])) or {}
+        info = _first_of(downloader.extract_info(url))
     # yt-dlp ends well without a file when a filter or the size limit says no
     for done in info.get("requested_downloads") or ():
         if done.get("filepath") and Path(done["filepath"]).is_file():
