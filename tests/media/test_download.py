@@ -15,6 +15,7 @@ from trailer_ml.media import fetch
 from trailer_ml.media.download import download_batch, download_videos
 from trailer_ml.records import BatchRef, Quarantine, Receipt
 from trailer_ml.settings import as_environment
+from trailer_ml.storage import tombstone_key
 
 PAST = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -296,6 +297,19 @@ def test_a_trailer_that_was_taken_down_is_left_alone(fault_site, media_settings,
     store.put_json("tombstones/t.json", {})
     assert download_batch(batch, media_settings, store).n_planned == 0
     assert fault_site.seen.total() == 0
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_trailer_that_is_taken_down_while_it_is_fetched_does_not_stay(
+    fault_site, media_settings, store, make_batch, videos, status
+):
+    def answer(handler):
+        store.create_json(tombstone_key("a"), {"trailer_id": "a"})
+        fault_site.send(videos["normal"].read_bytes(), status=status)(handler)
+
+    download_batch(make_batch({"a": fault_site.put("/a.mp4", answer)}), media_settings, store)
+    assert fault_site.seen["/a.mp4"]
+    assert [*store.list_keys("media/"), *store.list_keys("quarantine/")] == []
 
 
 def test_a_batch_that_is_not_there_is_an_error(media_settings, store):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from trailer_ml.catalog.opt_out import opts_out
 from trailer_ml.media.download import download_batch, download_videos
-from trailer_ml.media.opt_out import opts_out
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from trailer_ml.media.failures import DOUBTFUL, PATIENT
 from trailer_ml.media.fetch import Outcome, fetch_each, local_faults
 from trailer_ml.records import DownloadSummary, Quarantine, Receipt
 from trailer_ml.scratch import scratch_folder
-from trailer_ml.storage import media_key, quarantine_key, receipt_key, sha256_of_file
+from trailer_ml.storage import media_key, quarantine_key, receipt_key, sha256_of_file, tombstone_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,6 +149,9 @@ def _keep(outcome: Outcome, trailer: Trailer, store: Store) -> int:
         store.put_file(media_key(trailer.trailer_id), outcome.path)
         store.create_json(receipt_key(trailer.trailer_id), receipt.to_json())
     store.delete(quarantine_key("download", trailer.trailer_id))
+    if store.exists(tombstone_key(trailer.trailer_id)):  # taken down meanwhile: of the two, one sees the other
+        store.delete(receipt_key(trailer.trailer_id))
+        store.delete(media_key(trailer.trailer_id))
     outcome.path.unlink()
     return receipt.size_bytes
 
@@ -165,7 +168,7 @@ def _set_aside(outcome: Outcome, media: MediaSettings, store: Store) -> Quaranti
         attempts=(before.attempts if before else 0) + _is_counted(outcome),
         retry_at=_in_seconds(outcome.wait_s or media.retry_later_s),
     )
-    store.put_json(quarantine_key("download", outcome.item_id), entry.to_json())
+    _put_entry(entry, store)
     return entry
 
 
@@ -191,8 +194,13 @@ def _is_given_up(entry: Quarantine, media: MediaSettings, store: Store) -> bool:
 
 
 def _give_up(entry: Quarantine, store: Store) -> None:
-    given_up = entry.model_copy(update={"is_permanent": True, "retry_at": None})
-    store.put_json(quarantine_key("download", entry.id), given_up.to_json())
+    _put_entry(entry.model_copy(update={"is_permanent": True, "retry_at": None}), store)
+
+
+def _put_entry(entry: Quarantine, store: Store) -> None:
+    store.put_json(quarantine_key("download", entry.id), entry.to_json())
+    if store.exists(tombstone_key(entry.id)):  # taken down meanwhile: of the two, one sees the other
+        store.delete(quarantine_key("download", entry.id))
 
 
 def _read_entry(store: Store, trailer_id: str) -> Quarantine | None:

@@ -1,6 +1,6 @@
 """Whether an answer says that it is not for machines that learn: `noai`, `noimageai` or `none` in X-Robots-Tag.
 
-Does not belong here: robots.txt, and what becomes of such a trailer (failures.py).
+Does not belong here: robots.txt, what a page says in itself (spiders/opt_out.py), and what becomes of such a trailer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 HEADER = "X-Robots-Tag"
 OPTED_OUT = f"is not for machines that learn: its {HEADER} says so"
@@ -30,13 +30,30 @@ def opts_out(header_values: Iterable[str], user_agent: str) -> bool:
     >>> opts_out(["other-bot: noai, none", "noindex"], "trailer-ml/0.1")
     False
     """
-    own_name = re.split(r"[/\s]", user_agent.strip(), maxsplit=1)[0].lower()
+    return any(map(find_word, rules_for(header_values, name_in(user_agent))))
+
+
+def rules_for(header_values: Iterable[str], own_name: str) -> Iterator[str]:
+    """The rules of X-Robots-Tag that are for everybody or for us; arguments as of `opts_out` and `name_in`."""
     for value in header_values:
         name = own_name
-        for rule in value.lower().split(","):
+        for rule in value.split(","):
             before, colon, after = rule.partition(":")
-            if colon and before.strip() not in _WITH_VALUE:
-                name, rule = before.strip(), after  # noqa: PLW2901
-            if name in {own_name, "*"} and rule.strip() in _WORDS:
-                return True
-    return False
+            if colon and before.strip().lower() not in _WITH_VALUE:
+                name, rule = before.strip().lower(), after  # noqa: PLW2901
+            if name in {own_name, "*"}:
+                yield rule
+
+
+def find_word(rules: str) -> str:
+    """The first of some rules, with commas between them, that opts out; empty: none does."""
+    return next((word for rule in rules.lower().split(",") if (word := rule.strip()) in _WORDS), "")
+
+
+def name_in(user_agent: str) -> str:
+    """What a user agent calls itself, lower case.
+
+    >>> name_in("Trailer-ML/0.1 (+https://example.org)")
+    'trailer-ml'
+    """
+    return re.split(r"[/\s]", user_agent.strip(), maxsplit=1)[0].lower()
