@@ -32,6 +32,9 @@ runs. The last column:
 - *doubted*: a whole source may look like this for an hour, so it waits, and is given up only after
   `TRAILER_MEDIA_GIVE_UP_AFTER` runs.
 - *patient*: it never counts as a failure, however often.
+
+What a killed run left in TMPDIR, half a video perhaps, is removed by the next download on that machine, and by nothing
+else of ours.
 """
 
 

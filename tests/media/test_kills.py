@@ -1,0 +1,131 @@
+"""The downloading task is ended by a signal, wherever it stands; the next run finishes, and sweeps.
+
+kill -9 in the middle of a file is in test_download.py. Nothing but the next run on the same machine sweeps what a kill
+left there.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from trailer_ml.media.download import download_batch
+from trailer_ml.settings import as_environment
+
+CODE = """
+import sys, time
+from trailer_ml.media.download import download_batch
+from trailer_ml.media.fetch import _Downloader
+from trailer_ml.records import BatchRef
+from trailer_ml.settings import load_settings
+from trailer_ml.storage import Store
+
+def stop_before(cls, name, is_it):
+    call = getattr(cls, name)
+    def stop(self, *arguments):
+        if is_it(*arguments):
+            print("here", flush=True)
+            time.sleep(60)
+        return call(self, *arguments)
+    setattr(cls, name, stop)
+
+path, moment = sys.argv[1:]
+if moment == "before the child answers":
+    stop_before(_Downloader, "_receive", lambda *_: True)
+elif moment == "before the receipt":
+    stop_before(Store, "create_json", lambda key, _: key == "media/t2.json")
+elif moment == "after the receipt":
+    stop_before(Store, "delete", lambda key: key == "quarantine/download/t2.json")
+settings = load_settings()
+download_batch(BatchRef.from_path(path), settings, Store(settings.store))
+"""
+MOMENTS = {  # and what is in the store then
+    "before the child answers": [],
+    "in the middle": ["t1.json", "t1.mp4"],
+    "before the receipt": ["t1.json", "t1.mp4", "t2.mp4"],
+    "after the receipt": ["t1.json", "t1.mp4", "t2.json", "t2.mp4"],
+}
+CASES = [
+    *((signal.SIGKILL, moment) for moment in MOMENTS if moment != "in the middle"),
+    *(
+        (number, moment)
+        for number in (signal.SIGTERM, signal.SIGINT)
+        for moment in ("in the middle", "before the receipt")
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.parametrize(("number", "moment"), CASES)
+def test_the_next_run_finishes(fault_site, media_settings, store, make_batch, videos, tmp_path, number, moment):
+    data = videos["silent"].read_bytes()
+    good, stalls = fault_site.send(data), fault_site.send_part(data, 5000, then=fault_site.stall)
+    second = [good, stalls, good] if moment == "in the middle" else [good]
+    urls = {
+        "t1": fault_site.put("/1.mp4", good),
+        "t2": fault_site.put("/2.mp4", *second),
+        "t3": fault_site.put("/3.mp4", good),
+    }
+    batch = make_batch(urls)
+    with _start(batch, moment, media_settings, tmp_path) as process:
+        if moment == "in the middle":
+            _wait(lambda: fault_site.seen["/2.mp4"] >= 2 and list(tmp_path.rglob("*.part")))
+        else:
+            assert process.stdout.readline() == b"here\n"
+        process.send_signal(number)
+        assert process.wait(30) != 0
+    _wait(lambda: not _processes_in(tmp_path))
+    assert [key.removeprefix("media/") for key in sorted(store.list_keys("media/"))] == MOMENTS[moment]
+    # A KeyboardInterrupt tidies up; of the others the next run does.
+    assert bool(list(tmp_path.glob("trailer-ml-download-*"))) == (number != signal.SIGINT)
+
+    n_asked = fault_site.seen.copy()
+    n_receipts = sum(name.endswith(".json") for name in MOMENTS[moment])
+    summary = download_batch(batch, media_settings, store)
+    assert (summary.n_reused, summary.n_downloaded) == (n_receipts, 3 - n_receipts)
+    assert {store.read_bytes(f"media/{trailer_id}.mp4") for trailer_id in urls} == {data}
+    for trailer_id in urls:
+        path = f"/{trailer_id[1:]}.mp4"
+        assert fault_site.seen[path] - n_asked[path] == (0 if f"{trailer_id}.json" in MOMENTS[moment] else 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _start(batch, moment, settings, folder):
+    keys = {
+        "AWS_ACCESS_KEY_ID": settings.store.access_key_id.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": settings.store.secret_access_key.get_secret_value(),
+        "TMPDIR": str(folder),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, batch.path, moment],
+        env={**os.environ, **as_environment(settings), **keys},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _wait(is_so):
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _processes_in(folder):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if str(folder) in str(path.readlink()):
+                found.append(path)
+        except OSError:
+            continue
+    return found
