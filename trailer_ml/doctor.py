@@ -133,7 +133,7 @@ def _check_ffmpeg(settings: Settings, _: Store) -> str:
     missing += [name for name in _FILTERS if name not in words["filters"]]
     if missing:
         raise RuntimeError(f"{ffmpeg} has no {', '.join(missing)}")
-    return listed["version"].split(" Copyright")[0].removeprefix("ffmpeg ")
+    return " ".join(listed["version"].split()[1:3])
 
 
 def _check_decoders(_: Settings, __: Store) -> str:
@@ -173,7 +173,10 @@ def _check_clock(settings: Settings, _: Store) -> str:
     """Against the store's own clock, which is the one that counts."""
     url = settings.store.endpoint_url or f"https://s3.{settings.store.region}.amazonaws.com"
     before = dt.datetime.now(dt.UTC)
-    stamp = _head(url).get("Date")
+    try:
+        stamp = _head(url).get("Date")
+    except OSError as error:
+        raise RuntimeError(f"{url} does not say what time it is there: {error}") from error
     if not stamp:
         return "the store does not say what time it is there"
     skew_s = (email.utils.parsedate_to_datetime(stamp) - before).total_seconds()
