@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trailer_ml.catalog.batches import plan_batches
+from trailer_ml.catalog.blocked import read_blocked
 from trailer_ml.catalog.crawl import crawl_catalog
 from trailer_ml.demo.profile import demo_settings
 from trailer_ml.demo.site import run_site
@@ -122,4 +123,5 @@ def test_a_source_that_wants_no_robots_fails_the_run_at_once(
     assert "SourceBlockedError" in ran.log
     assert ran.tasks["summary/-1"] == "failed"
     assert ran.events == []
-    assert not any(key.startswith(("catalog/", "batches/", "shards/")) for key in store.list_keys(""))
+    assert not any(key.startswith(("catalog/listed=", "batches/", "shards/")) for key in store.list_keys(""))
+    assert [blocked.source for blocked in read_blocked(store)] == ["imdb_html"]
