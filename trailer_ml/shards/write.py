@@ -205,9 +205,9 @@ def choose_thumb(frames: np.ndarray) -> np.ndarray:
         frames: at least one.
 
     Returns:
-        (height, width, 3) uint8: the one whose values are spread widest, looked at coarsely; the first of equals.
+        (height, width, 3) uint8: the one whose brightness is spread widest, looked at coarsely; the first of equals.
     """
-    spread = frames[:, ::8, ::8].astype(float).std(axis=(1, 2, 3))
+    spread = frames[:, ::8, ::8].mean(axis=3).std(axis=(1, 2))
     chosen: np.ndarray = frames[int(spread.argmax())]
     return chosen
 
