@@ -33,8 +33,8 @@ runs. The last column:
   `TRAILER_MEDIA_GIVE_UP_AFTER` runs.
 - *patient*: it never counts as a failure, however often.
 
-What a killed run left in TMPDIR, half a video perhaps, is removed by the next download on that machine, and by nothing
-else of ours.
+What a killed run left in TMPDIR, half a video perhaps, is removed by whatever stage opens a folder there next, and by
+`trailer-ml doctor`; what a living process holds is not touched.
 """
 
 

@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from trailer_ml.doctor import check_machine, require_machine
 from trailer_ml.errors import LocalFaultError
 from trailer_ml.records import Check
+from trailer_ml.scratch import scratch_folder
 from trailer_ml.settings import CatalogSettings, Settings
 from trailer_ml.storage import Store
 
@@ -62,6 +64,20 @@ def test_what_is_broken_is_named_with_its_fix_and_the_rest_is_looked_at_all_the_
         require_machine(broken, Store(broken.store))
     without = broken.model_copy(update={"media": broken.media.model_copy(update={"allowed_extractors": ("generic",)})})
     assert _check(without, Store(broken.store))["javascript"].is_ok
+
+
+def test_what_a_killed_run_left_is_removed_and_said(
+    consenting: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_folder("trailer-ml-download-") as folder:
+        name = folder.name
+        assert _check(consenting, store)["leftovers"].detail == f"none in {tmp_path}"
+        assert folder.exists()
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "film.part").write_bytes(b"half")
+    assert _check(consenting, store)["leftovers"].detail == f"1 removed from {tmp_path}"
+    assert not (tmp_path / name).exists()
 
 
 class _Forgetful(http.server.BaseHTTPRequestHandler):

@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 
+from trailer_ml import scratch
 from trailer_ml.scratch import scratch_folder
 
 PREFIX = "trailer-ml-test-"
@@ -38,6 +39,42 @@ def test_a_leftover_is_removed_and_one_in_use_is_not(tmp_path):
     process.communicate()
     with scratch_folder(PREFIX) as folder:
         assert {path.name for path in tmp_path.iterdir()} == {"somebody-else", folder.name}
+
+
+def test_any_use_removes_what_was_left_by_any_other(tmp_path):
+    """A process is killed over half a file; another, of another use, lives; a person has folders with like names."""
+    killed, living = (_start(tmp_path, f"trailer-ml-{use}-") for use in ("download", "shard"))
+    mine = tmp_path / "trailer-ml-download-training"
+    mine.mkdir()
+    linked = tmp_path / f"x{scratch._SUFFIX}"
+    linked.symlink_to(mine)
+    try:
+        assert scratch.sweep_leftovers() == 0
+        killed.kill()
+        killed.wait()
+        assert list(tmp_path.rglob("*.part")) != []
+        with scratch_folder("trailer-ml-verify-"):
+            assert len(list(tmp_path.rglob("*.part"))) == 1
+            assert len(list(tmp_path.glob("trailer-ml-shard-*/film.part"))) == 1
+            assert list(tmp_path.glob(f"trailer-ml-download-*{scratch._SUFFIX}")) == []
+    finally:
+        living.kill()
+        living.wait()
+    assert scratch.sweep_leftovers() == 1
+    assert {path.name for path in tmp_path.iterdir()} == {mine.name, linked.name}
+
+
+def _start(folder, prefix):
+    code = (
+        "import pathlib, sys, time\nfrom trailer_ml.scratch import scratch_folder\n"
+        f"with scratch_folder({prefix!r}) as folder:\n"
+        "    (folder / 'film.part').write_bytes(b'half')\n    print(flush=True)\n    time.sleep(60)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    process.stdout.readline()
+    process.stdout.close()
+    return process
 
 
 @pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])

@@ -3,7 +3,7 @@
 Every check does the real thing: a conditional write to the store, a script through the JavaScript runtime, a list of
 what ffmpeg decodes.
 
-Does not belong here: mending anything.
+Does not belong here: mending anything; what killed runs left in TMPDIR is removed, and said.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from trailer_ml.errors import ConflictError, LocalFaultError, TrailerError
 from trailer_ml.processes import clean_environment, run_child
 from trailer_ml.records import Check
-from trailer_ml.scratch import scratch_folder
+from trailer_ml.scratch import scratch_folder, sweep_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +61,7 @@ def check_machine(settings: Settings, store: Store) -> Iterator[Check]:
         ("store", "set TRAILER_STORE_* and AWS_* (.env.example), and let these keys write to the bucket", _check_store),
         ("clock", "set the clock (timedatectl set-ntp true): S3 refuses signatures of another time", _check_clock),
         ("disk", "free some, or let TMPDIR name a larger disk", _check_disk),
+        ("leftovers", "let this user write to the folder that TMPDIR names", _check_leftovers),
         ("sources", "docs/sources.md says what each needs", _check_sources),
         ("airflow", "start its API server, or unset AIRFLOW__API__BASE_URL", _check_airflow),
         ("gpu", "install the driver, or train on the CPU", _check_gpu),
@@ -191,6 +192,12 @@ def _check_disk(settings: Settings, _: Store) -> str:
     if free_bytes < needed_bytes:
         raise RuntimeError(f"{folder} has {free_bytes / 2**30:.1f} GiB free, {needed_bytes / 2**30:.1f} are kept free")
     return f"{folder} has {free_bytes / 2**30:.1f} GiB free"
+
+
+def _check_leftovers(_: Settings, __: Store) -> str:
+    """What killed runs left, half a video perhaps, goes: on a machine that was given up nothing else would sweep."""
+    n_removed = sweep_leftovers()
+    return f"{n_removed} removed from {tempfile.gettempdir()}" if n_removed else f"none in {tempfile.gettempdir()}"
 
 
 def _check_sources(settings: Settings, _: Store) -> str:

@@ -1,7 +1,8 @@
 """Temporary folders that do not pile up: what a killed run left behind is removed by the next one.
 
 Each folder is locked while its owner lives, and the system lets go of a lock however its owner ends; an unlocked folder
-is a leftover.
+is a leftover, however young. Whatever opens one in TMPDIR removes the leftovers of every other use there, and so does
+`trailer-ml doctor`; their names end in a way that no person's folder does.
 
 Does not belong here: what is put into them.
 """
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SUFFIX = ".trailer-ml-scratch"
+
 
 @contextmanager
 def scratch_folder(prefix: str, root: Path | None = None) -> Iterator[Path]:
-    """A folder while the block runs; those with this prefix that nobody owns any longer are removed first.
+    """A folder while the block runs; leftovers are removed first: of this use, and of any in TMPDIR.
 
     Args:
         prefix: begins the name of every folder of this use, and of no other.
@@ -32,6 +35,7 @@ def scratch_folder(prefix: str, root: Path | None = None) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
     for leftover in root.glob(f"{prefix}*"):
         _remove_if_unowned(leftover)
+    sweep_leftovers()
     folder, lock = _make(prefix, root)
     try:
         yield folder
@@ -40,9 +44,14 @@ def scratch_folder(prefix: str, root: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
+def sweep_leftovers() -> int:
+    """Remove the folders in TMPDIR whose owner has ended, of whatever use; how many there were."""
+    return sum(_remove_if_unowned(folder) for folder in Path(tempfile.gettempdir()).glob(f"*{_SUFFIX}"))
+
+
 def _make(prefix: str, root: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        folder = Path(tempfile.mkdtemp(suffix=_SUFFIX, prefix=prefix, dir=root))
         # until it is locked, somebody may take it for a leftover: before it is opened, or before it is locked
         try:
             lock = os.open(folder, os.O_RDONLY)
@@ -54,16 +63,17 @@ def _make(prefix: str, root: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
-def _remove_if_unowned(folder: Path) -> None:
+def _remove_if_unowned(folder: Path) -> bool:
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:  # gone already, or another user's
-        return
+        return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return
+        return False
     else:
         shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
     finally:
         os.close(lock)
