@@ -4,6 +4,9 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from trailer_ml.demo.services import free_port, free_ports, run_seaweedfs, write_private
@@ -61,6 +64,22 @@ def test_two_that_prefer_one_port_get_two():
     preferred = free_port()
     first, second = free_ports(preferred, preferred)
     assert first == preferred != second
+
+
+def test_it_ends_with_whoever_started_it(tmp_path):
+    """As pytest is ended by the SIGTERM of a machine that stops: nothing of Python runs any more."""
+    code = (
+        "import pathlib, time\nfrom trailer_ml.demo.services import run_seaweedfs\n"
+        f"with run_seaweedfs(pathlib.Path({str(tmp_path)!r})):\n    print(flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        weed = Path(f"/proc/{_weed_of(tmp_path)}")
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while weed.exists() and _arguments(weed):  # a zombie, until somebody reaps it, has none
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def _weed_of(folder: Path) -> int:

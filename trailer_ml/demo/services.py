@@ -11,6 +11,7 @@ import random
 import secrets
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 import urllib.error
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailer_ml.errors import ChildTimeoutError
+from trailer_ml.features import leashed
 from trailer_ml.processes import start_child
 from trailer_ml.settings import StoreSettings
 
@@ -86,7 +88,7 @@ def write_private(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> Iterator[StoreSettings]:
-    """A SeaweedFS server with one bucket while the block runs.
+    """A SeaweedFS server with one bucket while the block runs, and not after its process has ended, however that ended.
 
     Args:
         folder: keeps the data, the credentials and the log.
@@ -113,7 +115,8 @@ def run_seaweedfs(folder: Path, *, port: int = 0, bucket: str = "trailers") -> I
     ]  # fmt: skip
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     endpoint_url = f"http://{LOOPBACK}:{ports['s3.port']}"
-    with _without_sockets(ports.values()), start_child(arguments, env=environment, cwd=folder) as child:
+    leash = [sys.executable, "-I", "-S", leashed.__file__, str(os.getpid())]  # whoever starts it may be killed
+    with _without_sockets(ports.values()), start_child([*leash, *arguments], env=environment, cwd=folder) as child:
         deadline = time.monotonic() + 60
         while not _answers(endpoint_url):
             if child.process.poll() is not None:
