@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from trailer_ml.media.ffmpeg import find_ffmpeg
-from trailer_ml.records import BatchRef, Trailer
+from trailer_ml.records import BatchRef, Quarantine, Trailer
 from trailer_ml.settings import CatalogSettings, MediaSettings, Settings
 from trailer_ml.storage import Store, batch_key, catalog_key
 
@@ -229,6 +229,23 @@ def make_batch(store: Store) -> Callable[..., BatchRef]:
     """Put trailers with these URLs, by id, into the catalog and one batch."""
     numbers = itertools.count(20)
     return lambda urls: put_batch(store, urls, next(numbers))
+
+
+@pytest.fixture(scope="session")
+def with_media() -> Callable[..., Settings]:
+    """Settings with other values of `media`."""
+    return lambda settings, **changes: settings.model_copy(update={"media": settings.media.model_copy(update=changes)})
+
+
+@pytest.fixture(scope="session")
+def quarantined() -> Callable[[Store], dict[str, Quarantine]]:
+    """What did not come, by id."""
+
+    def read(store: Store) -> dict[str, Quarantine]:
+        entries = (Quarantine.model_validate(store.read_json(key)) for key in store.list_keys("quarantine/download/"))
+        return {entry.id: entry for entry in entries}
+
+    return read
 
 
 @pytest.fixture(scope="session", name="put_batch")

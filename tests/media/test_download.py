@@ -20,25 +20,12 @@ from trailer_ml.storage import tombstone_key
 PAST = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
-def now():
-    return dt.datetime.now(dt.UTC)
-
-
-def with_media(settings, **changes):
-    return settings.model_copy(update={"media": settings.media.model_copy(update=changes)})
-
-
-def quarantined(store):
-    entries = (Quarantine.model_validate(store.read_json(key)) for key in store.list_keys("quarantine/download/"))
-    return {entry.id: entry for entry in entries}
-
-
 @pytest.fixture(autouse=True)
 def _own_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_a_batch_of_all_sorts(fault_site, media_settings, store, make_batch, videos, tmp_path):
+def test_a_batch_of_all_sorts(fault_site, media_settings, store, make_batch, videos, tmp_path, with_media, quarantined):
     site, good = fault_site, videos["normal"].read_bytes()
     page = f'<html><body><video src="{site.url}/behind.mp4"></video></body></html>'.encode()
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
@@ -76,7 +63,7 @@ def test_a_batch_of_all_sorts(fault_site, media_settings, store, make_batch, vid
     }  # fmt: skip
     doubted = {"html", "list", "concat", "file"}  # a source that is being mended may say the same
     assert {name for name, entry in entries.items() if not entry.is_permanent} == {"empty", "later"} | doubted
-    assert dt.timedelta(seconds=850) < entries["later"].retry_at - now() < dt.timedelta(seconds=1200)
+    assert dt.timedelta(seconds=850) < entries["later"].retry_at - dt.datetime.now(dt.UTC) < dt.timedelta(seconds=1200)
     assert all(entry.detail and "\n" not in entry.detail for entry in entries.values())
     assert not [entry.detail for entry in entries.values() if str(tmp_path) in entry.detail]
     assert (summary.n_planned, summary.n_downloaded, summary.n_reused) == (17, 5, 0)
@@ -118,7 +105,9 @@ def test_a_broken_download_is_resumed(fault_site, media_settings, store, make_ba
     assert 0 < int(wanted.removeprefix("bytes=").removesuffix("-")) <= third
 
 
-def test_a_partial_file_that_is_too_long_is_thrown_away(fault_site, media_settings, store, make_batch, videos):
+def test_a_partial_file_that_is_too_long_is_thrown_away(
+    fault_site, media_settings, store, make_batch, videos, with_media
+):
     good = videos["normal"].read_bytes()
     longer = videos["long"].read_bytes()
     url = fault_site.put(
@@ -136,7 +125,9 @@ def test_an_end_without_notice_is_found_and_fetched_again(fault_site, media_sett
     assert store.read_bytes("media/t.mp4") == good
 
 
-def test_what_hangs_is_killed_and_the_rest_goes_on(fault_site, media_settings, store, make_batch, videos, tmp_path):
+def test_what_hangs_is_killed_and_the_rest_goes_on(
+    fault_site, media_settings, store, make_batch, videos, tmp_path, with_media, quarantined
+):
     good = videos["normal"].read_bytes()
     urls = {
         "stalls": fault_site.put("/stalls.mp4", fault_site.send_part(good, 5000, then=fault_site.stall)),
@@ -144,11 +135,11 @@ def test_what_hangs_is_killed_and_the_rest_goes_on(fault_site, media_settings, s
     }
     summary = download_batch(make_batch(urls), with_media(media_settings, item_timeout_s=3.0), store)
     assert (summary.n_downloaded, summary.waiting) == (1, {"timeout": 1})
-    assert quarantined(store)["stalls"].retry_at > now()
+    assert quarantined(store)["stalls"].retry_at > dt.datetime.now(dt.UTC)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_child_that_dies_is_started_again(fault_site, media_settings, store, make_batch, videos):
+def test_a_child_that_dies_is_started_again(fault_site, media_settings, store, make_batch, videos, quarantined):
     good = fault_site.send(videos["normal"].read_bytes())
     dies = fault_site.send_part(videos["normal"].read_bytes(), 5000, then=kill_child)
     urls = {
@@ -187,7 +178,7 @@ def kill_child():
 
 
 @pytest.mark.parametrize("announce", [True, False])
-def test_what_is_too_large_is_given_up(fault_site, media_settings, store, make_batch, videos, announce):
+def test_what_is_too_large_is_given_up(fault_site, media_settings, store, make_batch, videos, announce, with_media):
     data = videos["long"].read_bytes()
     answer = fault_site.send(data) if announce else fault_site.send_part(data, len(data), announce=False)
     batch = make_batch({"t": fault_site.put("/film.mp4", answer)})
@@ -199,12 +190,12 @@ def test_what_is_too_large_is_given_up(fault_site, media_settings, store, make_b
 @pytest.mark.parametrize(
     ("limits", "reason"), [({"min_duration_s": 5}, "too_short"), ({"max_duration_s": 3}, "too_long")]
 )
-def test_lengths_have_limits(fault_site, media_settings, store, make_batch, videos, limits, reason):
+def test_lengths_have_limits(fault_site, media_settings, store, make_batch, videos, limits, reason, with_media):
     batch = make_batch({"t": fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))})
     assert download_batch(batch, with_media(media_settings, **limits), store).rejected == {reason: 1}
 
 
-def test_a_playlist_in_pieces_becomes_one_file(fault_site, media_settings, store, make_batch, videos):
+def test_a_playlist_in_pieces_becomes_one_file(fault_site, media_settings, store, make_batch, videos, with_media):
     folder = videos["playlist"].parent
     for path in [videos["playlist"], *folder.glob("list*.ts")]:
         kind = "application/vnd.apple.mpegurl" if path.suffix == ".m3u8" else "video/mp2t"
@@ -216,7 +207,9 @@ def test_a_playlist_in_pieces_becomes_one_file(fault_site, media_settings, store
     assert download_batch(holed, with_media(media_settings, attempts=1), store).rejected == {"gone": 1}
 
 
-def test_a_kill_after_the_receipt_leaves_nothing_that_waits(fault_site, media_settings, store, make_batch, videos):
+def test_a_kill_after_the_receipt_leaves_nothing_that_waits(
+    fault_site, media_settings, store, make_batch, videos, quarantined
+):
     batch = make_batch({"t": fault_site.put("/film.mp4", fault_site.send(videos["normal"].read_bytes()))})
     download_batch(batch, media_settings, store)
     entry = Quarantine(id="t", stage="download", reason="timeout", is_permanent=False, retry_at=PAST)
