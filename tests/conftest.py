@@ -3,6 +3,8 @@
 import datetime as dt
 import itertools
 import os
+import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -79,6 +81,38 @@ def settings(store_settings: StoreSettings, tmp_path: Path) -> Settings:
 def store(settings: Settings) -> Store:
     """An empty store."""
     return Store(settings.store)
+
+
+class Canary:
+    """A server on loopback that must not be called: it counts who connects, whatever they say."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
+        self.n_connections = 0
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.n_connections += 1
+            connection.close()
+
+    def close(self) -> None:
+        """Nobody connects any more."""
+        self._socket.close()
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    """One for a test."""
+    made = Canary()
+    yield made
+    made.close()
 
 
 GENRES = ("Action", "Comedy", "Drama", "Horror", "Romance", "Western")

@@ -1,16 +1,20 @@
 """Every way we know to make a downloader call on a private address, against a server that must not be called."""
 
+import json
 import os
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from trailer_ml.catalog.guard import RefusedAddressError, check_url, guard_addresses
 from trailer_ml.errors import LocalFaultError
 from trailer_ml.media.fetch import fetch_each
-from trailer_ml.media.guard import RefusedAddressError, check_url, guard_addresses
 from trailer_ml.settings import MediaSettings, Settings
 
+TRICKS = json.loads((Path(__file__).parents[1] / "address_tricks.json").read_text(encoding="utf-8"))
+"""Those that Scrapy is put through, too."""
 REFUSED, BAD, CANNOT = "refused_address", "bad_url", "unsupported"
 
 
@@ -40,51 +44,23 @@ class Tricks:
 
 
 def literals(tricks, port):
-    hosts = {
-        "dotted": "127.0.0.1", "short": "127.1", "shorter": "127.0.1", "decimal": "2130706433", "hex": "0x7f000001",
-        "hex-dotted": "0x7f.0x0.0x0.0x1", "hex-short": "0x7f.1", "octal": "0177.0.0.1", "octal-long": "017700000001",
-        "zeros": "127.000.000.001", "last-dot": "127.0.0.1.", "all-of-127": "127.12.34.56", "this-host": "0.0.0.0",
-        "zero": "0", "name": "localhost", "upper-name": "LOCALHOST", "name-dot": "localhost.", "sub": "a.localhost",
-        "six": "[::1]", "six-long": "[0:0:0:0:0:0:0:1]", "any-six": "[::]", "mapped": "[::ffff:127.0.0.1]",
-        "mapped-hex": "[::ffff:7f00:1]", "compatible": "[::127.0.0.1]", "translated": "[::ffff:0:127.0.0.1]",
-        "nat64": "[64:ff9b::7f00:1]", "nat64-local": "[64:ff9b:1::7f00:1]", "six-to-four": "[2002:7f00:1::]",
-        "teredo": "[2001:0:7f00:1::1]", "site-local": "[fec0::1]", "link-local": "[fe80::1]", "unique": "[fd00::1]",
-        "metadata-six": "[fd00:ec2::254]", "metadata": "169.254.169.254", "ten": "10.0.0.1", "twelve": "172.16.0.1",
-        "sixteen": "192.168.1.1",
-        "carrier": "100.64.0.1", "benchmark": "198.18.0.1", "multicast": "224.0.0.1", "broadcast": "255.255.255.255",
-        "wide": "１２７.0.0.1", "circled": "①②⑦.⓪.⓪.①", "cjk-dots": "127。0。0。1", "escaped": "%31%32%37.0.0.1",  # noqa: RUF001
-    }  # fmt: skip
-    for name, host in hosts.items():
+    for name, host in TRICKS["hosts"].items():
         tricks.ask(name, f"http://{host}:{port}/{name}.mp4")
     tricks.ask("zeros-before-port", f"http://127.0.0.1:0{port}/zeros-before-port.mp4")
     tricks.ask("tls", f"https://127.0.0.1:{port}/tls.mp4")
 
 
+def filled(kind, tricks):
+    """Tricks by name, with the host that may be asked and the one that may not."""
+    allowed, secret = tricks.front.host, tricks.secret.host
+    for name, text in TRICKS[kind].items():
+        port = secret.split(":")[1]
+        yield name, text.replace("<allowed>", allowed).replace("<secret>", secret).replace("<port>", port)
+
+
 def spellings(tricks, port):
     allowed, secret = tricks.front.host, f"127.0.0.1:{port}"
-    for name, url in {
-        "userinfo": f"http://{allowed}@{secret}/userinfo.mp4",
-        "password": f"http://user:{allowed}@{secret}/password.mp4",
-        "backslash": f"http://{allowed}\\@{secret}/backslash.mp4",
-        "two-ports": f"http://{allowed}:{port}/two-ports.mp4",
-        "tab": f"http://127.0.0\t.1:{port}/tab.mp4",
-        "newline": f"http://{allowed}\n@{secret}/newline.mp4",
-        "space": f"http://{secret} .example/space.mp4",
-        "big-port": "http://127.0.0.1:99999/",
-        "no-scheme": f"{secret}/no-scheme.mp4",
-        "any-scheme": f"//{secret}/any-scheme.mp4",
-        "no-slashes": f"http:{secret}/no-slashes.mp4",
-        "no-host": "http:///no-host.mp4",
-        "file": "file:///etc/hostname",
-        "ftp": f"ftp://{secret}/ftp.mp4",
-        "gopher": f"gopher://{secret}/gopher.mp4",
-        "dict": f"dict://{secret}/dict",
-        "data": "data:video/mp4;base64,AAAA",
-        "rtmp": f"rtmp://{secret}/rtmp",
-        "concat": f"concat:http://{secret}/concat.mp4",
-        "search": "ytsearch:x",
-        "smuggled": f"view-source:http://{secret}/smuggled.mp4",
-    }.items():
+    for name, url in filled("spellings", tricks):
         tricks.ask(name, url, BAD)
     tricks.ask("backslash-path", f"http://127.0.0.1:{port}\\.example/backslash-path.mp4", BAD)
     tricks.ask("fragment", f"http://{secret}#@{allowed}/fragment.mp4")
@@ -93,12 +69,7 @@ def spellings(tricks, port):
 
 def pages(tricks):
     port = tricks.secret.host.split(":")[1]
-    for name, location in {
-        "to-dotted": "{}", "to-name": f"http://localhost:{port}/to-name.mp4", "to-hex": f"http://0x7f.1:{port}/to-hex.mp4",
-        "to-six": f"http://[::ffff:7f00:1]:{port}/to-six.mp4", "to-relative": f"//127.0.0.1:{port}/to-relative.mp4",
-        "to-userinfo": f"http://{tricks.front.host}@127.0.0.1:{port}/to-userinfo.mp4",
-        "to-again": f"{tricks.front.url}/to-dotted", "to-ftp": f"ftp://127.0.0.1:{port}/to-ftp.mp4",
-    }.items():  # fmt: skip
+    for name, location in filled("redirects", tricks):
         tricks.lure(name, "", Location=location)
     for name, location in {"to-file": "file:///etc/hostname", "to-data": "data:video/mp4,x"}.items():
         tricks.lure(name, "", CANNOT, Location=location)

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
+from trailer_ml.catalog.guard import is_public
 from trailer_ml.errors import MediaError, SettingsError
 from trailer_ml.media.ffmpeg import find_ffmpeg
-from trailer_ml.media.guard import is_public
 from trailer_ml.media.probe import probe_media
 from trailer_ml.settings import MediaSettings
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from trailer_ml.catalog.guard import REFUSED
 from trailer_ml.catalog.opt_out import OPTED_OUT
-from trailer_ml.media.guard import REFUSED
 
 Action = Literal["retry", "retry_once", "slow_down", "wait", "give_up", "abort"]
 """Try again after a moment; once only; wait as told, for the source as a whole is meant; come back much later; never;

@@ -27,9 +27,9 @@ from yt_dlp.networking import _requests, common
 from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.postprocessor import FFmpegMergerPP, FFmpegPostProcessor
 
+from trailer_ml.catalog.guard import RefusedAddressError, check_url
 from trailer_ml.catalog.opt_out import HEADER, OPTED_OUT, opts_out
 from trailer_ml.errors import MediaError
-from trailer_ml.media.guard import RefusedAddressError, check_url
 from trailer_ml.media.remux import remux
 
 if TYPE_CHECKING:

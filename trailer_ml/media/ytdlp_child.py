@@ -77,7 +77,7 @@ def main() -> None:
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     from yt_dlp.version import __version__
 
-    from trailer_ml.media.guard import guard_addresses
+    from trailer_ml.catalog.guard import guard_addresses
     from trailer_ml.media.ytdlp import hold_ytdlp
 
     guard_addresses((*options.media.allowed_private_hosts, *_host_of(options.proxy)))

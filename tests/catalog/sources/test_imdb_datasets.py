@@ -98,3 +98,11 @@ def test_a_missing_file_and_a_missing_page_are_told_apart(served: str, make_trai
         _join("none.tsv.gz", trailers)
     with pytest.raises(SourceUnavailableError, match="404"):
         _join(f"{served}x", trailers)
+
+
+def test_a_redirect_may_lead_inside_and_is_not_followed(
+    served: str, table: Path, make_trailer: Callable[..., Trailer]
+) -> None:
+    (table.parent / "elsewhere").mkdir()  # this server sends who asks for a folder to its name with a slash
+    with pytest.raises(SourceUnavailableError, match="not followed"):
+        _join(served.replace(table.name, "elsewhere"), [make_trailer(1, film_id="imdb-tt0000001")])

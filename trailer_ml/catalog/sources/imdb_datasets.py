@@ -135,6 +135,9 @@ def _open(where: str, user_agent: str) -> Iterator[IO[bytes]]:
     import requests
 
     headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
-    with requests.get(where, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
+    # A redirect may lead to an address inside, and the data sets have none.
+    with requests.get(where, headers=headers, stream=True, timeout=_TIMEOUT_S, allow_redirects=False) as answer:
         answer.raise_for_status()
+        if answer.is_redirect:
+            raise SourceUnavailableError(f"{where} sends us elsewhere, which is not followed")
         yield cast("IO[bytes]", answer.raw)

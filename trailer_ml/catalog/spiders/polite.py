@@ -20,7 +20,7 @@ from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.http import Response, TextResponse
 
 from trailer_ml.catalog.retry_after import parse_retry_after
-from trailer_ml.catalog.spiders.cache import MIDDLEWARES, cache_settings
+from trailer_ml.catalog.spiders import addresses, cache
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -45,7 +45,8 @@ def scrapy_settings(catalog: CatalogSettings, items_path: Path, cache_folder: Pa
         cache_folder: has the pages of earlier crawls.
     """
     return {
-        **cache_settings(cache_folder),
+        **cache.cache_settings(cache_folder),
+        **addresses.address_settings(catalog.base_url),
         "USER_AGENT": catalog.user_agent,
         "ROBOTSTXT_OBEY": True,
         "AUTOTHROTTLE_ENABLED": True,
@@ -62,7 +63,8 @@ def scrapy_settings(catalog: CatalogSettings, items_path: Path, cache_folder: Pa
         "DOWNLOADER_MIDDLEWARES": {
             "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
             f"{_PACKAGE}.RetryAfterMiddleware": 550,
-            **MIDDLEWARES,
+            **cache.MIDDLEWARES,
+            **addresses.MIDDLEWARES,
         },
         "ITEM_PIPELINES": {f"{_PACKAGE}.DurableLines": 300},
         "COOKIES_ENABLED": False,

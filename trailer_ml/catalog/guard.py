@@ -1,9 +1,10 @@
 """Keeping a process that follows strangers' URLs away from private addresses.
 
 The check sits where a name becomes an address, so literals, odd spellings, redirects and playlist fragments all pass
-it, and the address that was checked is the one that is connected to. It covers Python only: a program that this
-process starts is not held by it. Behind a proxy it sees the proxy's name only: there check_url refuses what is
-private as it stands, and what a name leads to is for the proxy to refuse.
+it, and the address that was checked is the one that is connected to. For Scrapy that place is in Twisted
+(spiders/addresses.py). It covers Python only: a program that this process starts is not held by it. Behind a proxy it
+sees the proxy's name only: there check_url refuses what is private as it stands, and what a name leads to is for the
+proxy to refuse.
 
 Does not belong here: which URLs are asked for.
 """
@@ -61,13 +62,22 @@ def check_url(url: str, allowed_hosts: Collection[str]) -> None:
     Raises:
         RefusedAddressError: it is.
     """
-    parts = urlsplit(url)
-    host = unquote(parts.hostname or "").rstrip(".")
-    if f"{host}:{parts.port or _PORTS.get(parts.scheme)}" in allowed_hosts:
+    host = unquote(urlsplit(url).hostname or "").rstrip(".")
+    if host_and_port(url) in allowed_hosts:
         return
     address = _literal(host)
     if f".{host}".endswith(".localhost") or (address is not None and not is_public(address)):
         raise RefusedAddressError(f"{host} {REFUSED}")
+
+
+def host_and_port(url: str) -> str:
+    """Of a URL, as `allowed_hosts` have it.
+
+    >>> host_and_port("https://films.example/a"), host_and_port("http://127.0.0.1:8123")
+    ('films.example:443', '127.0.0.1:8123')
+    """
+    parts = urlsplit(url)
+    return f"{unquote(parts.hostname or '').rstrip('.')}:{parts.port or _PORTS.get(parts.scheme)}"
 
 
 def _literal(host: str) -> str | None:
