@@ -73,7 +73,7 @@ def check_machine(settings: Settings, store: Store) -> Iterator[Check]:
             logger.debug("check %s", name, exc_info=True)
             detail = " ".join(f"{error}".split()) or type(error).__name__
             yield Check(name=name, is_ok=False, detail=detail, fix=fix)
-    yield from _check_canaries(settings)
+    yield from _check_canaries(settings, store)
 
 
 def require_machine(settings: Settings, store: Store) -> None:
@@ -207,8 +207,9 @@ def _check_sources(settings: Settings, _: Store) -> str:
     return ", ".join(settings.catalog.sources)
 
 
-def _check_canaries(settings: Settings) -> Iterator[Check]:
+def _check_canaries(settings: Settings, store: Store) -> Iterator[Check]:
     """Whether videos that are known to be there could be downloaded now, in the very way in which others are."""
+    from trailer_ml.catalog.turns import Turns
     from trailer_ml.media.fetch import look_at_each
 
     if not settings.media.canary_urls:
@@ -216,7 +217,8 @@ def _check_canaries(settings: Settings) -> Iterator[Check]:
     fix = "docs/downloads.md says what it means; for a broken extractor install a newer yt-dlp, else look at the page"
     try:
         with scratch_folder("trailer-ml-doctor-") as folder:
-            for url, reason, said in look_at_each(settings.media.canary_urls, folder, settings):
+            turns = Turns(settings.media.turn_every_s, store)
+            for url, reason, said in look_at_each(settings.media.canary_urls, folder, settings, turns):
                 name = f"canary {urlsplit(url).hostname}"
                 detail = f"{url}: {reason}, {said}" if reason else f"{url}: {said}"
                 yield Check(name=name, is_ok=not reason, detail=detail, fix=fix if reason else "")

@@ -2,7 +2,10 @@
 
 import tempfile
 
+from trailer_ml.catalog.turns import block_host, host_of
 from trailer_ml.doctor import check_machine
+from trailer_ml.records import HostTurns
+from trailer_ml.storage import turns_key
 
 
 def _canaries(settings, store, urls):
@@ -48,6 +51,20 @@ def test_a_canary_that_says_nothing_is_not_waited_for_by_the_next(fault_site, me
     silent, well = _canaries(hasty, store, urls)
     assert f"{urls[0]}: timeout, " in silent.detail
     assert well.is_ok
+
+
+def test_a_canary_takes_its_hosts_turn_as_a_download_does(fault_site, media_settings, store, videos):
+    media = media_settings.media.model_copy(update={"turn_every_s": {"*": 0.01}})
+    settings = media_settings.model_copy(update={"media": media})
+    url = fault_site.put("/film.mp4", fault_site.send(videos["silent"].read_bytes()))
+    (well,) = _canaries(settings, store, (url,))
+    assert well.is_ok
+    assert HostTurns.model_validate(store.read_json(turns_key(host_of(url)))).next_at
+    block_host(host_of(url), 600.0, "it had enough", store)
+    (left_alone,) = _canaries(settings, store, (url,))
+    assert not left_alone.is_ok
+    assert "rate_limited, not asked for" in left_alone.detail
+    assert fault_site.seen["/film.mp4"] == 1
 
 
 def test_without_canaries_there_is_no_line(media_settings, store):

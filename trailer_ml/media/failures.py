@@ -47,6 +47,7 @@ _BY_REASON: dict[str, Action] = {
     "too_large": "give_up",
     "unsupported": "give_up",
     "live": "wait",
+    "opted_out": "give_up",  # a page in itself
     "rate_limited": "slow_down",  # a challenge
     "crashed": "retry_once",
     "killed": "retry",  # from outside, as a machine does that has no memory left
@@ -76,7 +77,7 @@ MEANINGS = {
     "no_video": "the file has no picture",
     "not_a_video": "a page, a playlist or noise in place of a video",
     "not_yet": "announced, not published",
-    "opted_out": "the page or the file says in X-Robots-Tag that it is not for machines that learn",
+    "opted_out": "the page, or the file in X-Robots-Tag, says that it is not for machines that learn",
     "out_of_time": "the others of its batch took `TRAILER_MEDIA_BATCH_TIMEOUT_S`; nobody asked for it",
     "private": "for those only who have signed in, or were let in",
     "rate_limited": "its source says that it had enough (HTTP 429), or asks for a proof that no machine asks",

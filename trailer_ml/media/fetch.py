@@ -109,13 +109,16 @@ def fetch_each(
             yield outcome
 
 
-def look_at_each(urls: Iterable[str], folder: Path, settings: Settings) -> Iterator[tuple[str, str, str]]:
+def look_at_each(
+    urls: Iterable[str], folder: Path, settings: Settings, turns: Turns | None = None
+) -> Iterator[tuple[str, str, str]]:
     """Ask for the formats of videos, once each and in the way in which they are downloaded, and download nothing.
 
     Args:
         urls: of videos that are known to be there.
         folder: for what the child needs.
         settings: as of fetch_each.
+        turns: as of fetch_each.
 
     Yields:
         The URL, the reason why it could not be downloaded (empty: it could) and what was said or found.
@@ -123,14 +126,19 @@ def look_at_each(urls: Iterable[str], folder: Path, settings: Settings) -> Itera
     Raises:
         LocalFaultError: this machine cannot go on.
     """
+    media = settings.media
+    end = time.monotonic() + media.batch_timeout_s
     with local_faults(), _own_folder(folder) as own, _Downloader(settings, own) as downloader:
         for url in urls:
             if not _is_web_url(url):
                 yield url, "bad_url", "not an address that is downloaded from"
                 continue
+            if refused := _wait_for_turn("", url, turns, end, media):
+                yield url, refused.reason, refused.detail
+                continue
             downloader.start()
             try:
-                answer = downloader.ask({"url": url}, time.monotonic() + settings.media.item_timeout_s)
+                answer = downloader.ask({"url": url}, time.monotonic() + media.item_timeout_s)
             except ChildTimeoutError as error:
                 yield url, "timeout", str(error)
                 continue

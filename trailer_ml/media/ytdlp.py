@@ -23,12 +23,13 @@ from yt_dlp.downloader.dash import DashSegmentsFD
 from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.http import HttpFD
 from yt_dlp.downloader.ism import IsmFD
+from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.networking import _requests, common
 from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.postprocessor import FFmpegMergerPP, FFmpegPostProcessor
 
 from trailer_ml.catalog.guard import RefusedAddressError, check_url
-from trailer_ml.catalog.opt_out import HEADER, OPTED_OUT, opts_out
+from trailer_ml.catalog.opt_out import HEADER, OPTED_OUT, opts_out, page_opts_out
 from trailer_ml.errors import MediaError
 from trailer_ml.media.remux import remux
 
@@ -66,6 +67,7 @@ def hold_ytdlp(allowed_hosts: Collection[str], user_agent: str) -> type[YoutubeD
     FFmpegPostProcessor._ffmpeg_location.set(os.devnull)
     FFmpegMergerPP.available = True
     FFmpegMergerPP.run = _merge
+    _check_pages(user_agent)
     common.make_ssl_context = functools.cache(common.make_ssl_context)  # 14 ms each, and all are the same
 
     class HeldRequestsRH(_requests.RequestsRH):  # type: ignore[misc]
@@ -110,7 +112,22 @@ def _check_answer(response: Any, user_agent: str) -> None:
     # As they were sent, one by one: put together nobody could tell where a bot's name ends.
     if opts_out(response._requests_response.raw.headers.getlist(HEADER), user_agent):
         response.close()
-        raise RequestError(f"{urlsplit(response.url).hostname} {OPTED_OUT}")
+        raise RequestError(f"{urlsplit(response.url).hostname} {OPTED_OUT}: its {HEADER} says so")
+
+
+def _check_pages(user_agent: str) -> None:
+    """Have every page that an extractor reads looked at, too: what opts out in itself is not gone by."""
+    read = InfoExtractor._webpage_read_content
+
+    def read_and_check(self: Any, urlh: Any, *args: Any, **kwargs: Any) -> Any:
+        content = read(self, urlh, *args, **kwargs)
+        is_page = "html" in (urlh.headers.get("Content-Type") or "html").lower()
+        if content and is_page and page_opts_out(content, user_agent):
+            host = urlsplit(urlh.url).hostname
+            raise MediaError(f'{host} {OPTED_OUT}: a <meta name="robots"> of its page says so', reason="opted_out")
+        return content
+
+    InfoExtractor._webpage_read_content = read_and_check
 
 
 def _all_below(cls: type) -> Iterator[type]:
