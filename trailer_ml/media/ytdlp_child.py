@@ -3,8 +3,10 @@
 The first line on standard input says how (Options), each further one what: `{"url", "stem"}`, or `{"url"}` for only
 looking. Each is answered with one line on standard output: `{"path", "duration_s", "streams"}`, for a look
 `{"formats"}`, or `{"error", "status", "retry_after", "reason"}`.
-The process starts in 2 s and so takes many jobs; it is told no secret but the proxy's, holds itself to limits of memory
-and file size, connects to public addresses only, and may be killed at any time.
+The process starts in 2 s and so takes many jobs, and all with one YoutubeDL: a third of what that does for a small
+file is then done once, and a connection to a host serves again. As in a run of yt-dlp with many addresses a site gets
+back the cookies that it has set. The process is told no secret but the proxy's, holds itself to limits of memory and
+file size, connects to public addresses only, and may be killed at any time.
 
 yt-dlp's own retries are off: each attempt is one of ours, which knows Retry-After, sees an address that ran out, and
 resumes all the same, because the partial file stays.
@@ -82,13 +84,16 @@ def main() -> None:
 
     guard_addresses((*options.media.allowed_private_hosts, *_host_of(options.proxy)))
     held = hold_ytdlp(options.media.allowed_private_hosts, options.user_agent)
-    _answer(answers, {"downloader": f"yt-dlp {__version__}"})
-    for line in sys.stdin:
-        job = json.loads(line)
-        if "stem" in job:
-            _answer(answers, _download(job["url"], Path(job["stem"]), options, held))
-        else:
-            _answer(answers, _look(job["url"], options, held))
+    log = _Log()
+    with held(_parameters(options, log)) as downloader:
+        _answer(answers, {"downloader": f"yt-dlp {__version__}"})
+        for line in sys.stdin:
+            job = json.loads(line)
+            log.last = ""
+            if "stem" in job:
+                _answer(answers, _download(job["url"], Path(job["stem"]), options, downloader, log))
+            else:
+                _answer(answers, _look(job["url"], downloader))
 
 
 def _host_of(proxy: str) -> tuple[str, ...]:
@@ -97,12 +102,12 @@ def _host_of(proxy: str) -> tuple[str, ...]:
     return (f"{parts.hostname}:{port}",) if proxy else ()
 
 
-def _download(url: str, stem: Path, options: Options, held: type[YoutubeDL]) -> dict[str, Any]:
+def _download(url: str, stem: Path, options: Options, downloader: YoutubeDL, log: _Log) -> dict[str, Any]:
     """One attempt: the file and what it is, or what went wrong."""
     from trailer_ml.media.probe import probe_media
 
     try:
-        path = _fetch(url, stem, options, held)
+        path = _fetch(url, stem, downloader, log)
         probe = probe_media(path, options.media)
     except MediaError as error:
         return {"error": str(error), "reason": error.reason}
@@ -114,11 +119,10 @@ def _download(url: str, stem: Path, options: Options, held: type[YoutubeDL]) -> 
     return {"path": str(path), "duration_s": probe.duration_s, "streams": streams}
 
 
-def _look(url: str, options: Options, held: type[YoutubeDL]) -> dict[str, Any]:
+def _look(url: str, downloader: YoutubeDL) -> dict[str, Any]:
     """Ask for a video's formats as a download does, and choose one; nothing is downloaded."""
     try:
-        with held(_parameters(Path("never-written"), options, _Log())) as downloader:
-            info = _first_of(downloader.extract_info(url, download=False))
+        info = _first_of(downloader.extract_info(url, download=False))
     except MediaError as error:
         return {"error": str(error), "reason": error.reason}
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told
@@ -133,10 +137,9 @@ def _first_of(info: dict[str, Any] | None) -> dict[str, Any]:
     return info
 
 
-def _fetch(url: str, stem: Path, options: Options, held: type[YoutubeDL]) -> Path:
-    log = _Log()
-    with held(_parameters(stem, options, log)) as downloader:
-        info = _first_of(downloader.extract_info(url))
+def _fetch(url: str, stem: Path, downloader: YoutubeDL, log: _Log) -> Path:
+    downloader.params["outtmpl"]["default"] = f"{str(stem).replace('%', '%%')}.%(ext)s"
+    info = _first_of(downloader.extract_info(url))
     # yt-dlp ends well without a file when a filter or the size limit says no
     for done in info.get("requested_downloads") or ():
         if done.get("filepath") and Path(done["filepath"]).is_file():
@@ -159,8 +162,8 @@ def _as_container(path: Path) -> Path:
     return container
 
 
-def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
-    """yt-dlp's parameters; as a library its defaults are others than on the command line."""
+def _parameters(options: Options, log: _Log) -> dict[str, Any]:
+    """yt-dlp's parameters, of all jobs; as a library its defaults are others than on the command line."""
     media = options.media
 
     def watch_size(progress: dict[str, Any]) -> None:
@@ -179,7 +182,7 @@ def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
         "format": media.format,
         "format_sort": ["res:360", "vcodec:h264", "acodec:aac", "+size"],
         "merge_output_format": "mp4",
-        "outtmpl": {"default": f"{str(stem).replace('%', '%%')}.%(ext)s"},
+        "outtmpl": {"default": "never-written"},  # each job says where
         "restrictfilenames": True,
         "noplaylist": True,
         "playlist_items": "1",
@@ -209,6 +212,7 @@ def _parameters(stem: Path, options: Options, log: _Log) -> dict[str, Any]:
         "progress_hooks": [watch_size],
         "logger": log,
         "noprogress": True,
+        "progress_delta": 3600.0,  # else a line that nobody sees is made for each piece that is read
         "color": {"stderr": "no_color", "stdout": "no_color"},
     }
 
