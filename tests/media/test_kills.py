@@ -1,7 +1,7 @@
 """The downloading task is ended by a signal, wherever it stands; the next run finishes, and sweeps.
 
-kill -9 in the middle of a file is in test_download.py. Nothing but the next run on the same machine sweeps what a kill
-left there.
+kill -9 in the middle of a file is in test_download.py. What a kill left there the next run on the same machine sweeps;
+that any other stage does, too, is in test_scratch.py.
 """
 
 import os
