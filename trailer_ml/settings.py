@@ -239,6 +239,10 @@ class ModelSettings(StageSettings):
     backbone_layer: str = ""
     """Name of the layer that answers for the backbone; empty: its last. What deep layers say means something only once
     they were trained: of a random network take one from the middle."""
+    backbone_pixels: str = ""
+    """How a `.keras` file wants its pixels: `0..255`, `0..1`, `-1..1`, or the model of keras.applications whose
+    preprocessing it wants, such as ResNet50. Empty: 0..255, which is believed only where the file scales them
+    itself, by a Rescaling or Normalization layer at its beginning."""
     weights: Literal["imagenet", "random"] = "imagenet"
     """random has to be asked for: where ImageNet's weights cannot be had, training stops and says so."""
     image_size: int = Field(default=224, ge=32)
