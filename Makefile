@@ -16,7 +16,7 @@ export PYTHONUNBUFFERED := 1
 export no_proxy := 127.0.0.1,localhost,$(no_proxy),$(NO_PROXY)
 export NO_PROXY := $(no_proxy)
 
-.PHONY: help demo demo-clean test check docs bench format requirements clean
+.PHONY: help demo demo-clean test check docs bench bench-model format requirements clean
 
 help:  ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ docs: $(VENV)/.installed  ## write the generated pages of docs/ and the README's
 
 bench: $(VENV)/.installed  ## repeat the figures of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
+
+bench-model: $(VENV)/.installed  ## the model's figures: reading, epochs, trailers a second, share of a GPU's peak
+	@$(BIN)/python -m benchmarks model
 
 format: $(VENV)/.installed  ## format the code
 	@$(BIN)/ruff format --quiet .

@@ -17,11 +17,11 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from trailer_ml.errors import TrailerError
 from trailer_ml.records import BatchRef, Interval, Record
-from trailer_ml.settings import load_settings
+from trailer_ml.settings import FeatureSettings, load_settings
 from trailer_ml.storage import Store
 from trailer_ml.text import as_text
 
@@ -132,7 +132,12 @@ def verify(context: Context) -> Iterator[Record]:
 
 
 def train(context: Context) -> Iterator[Record]:
-    """Train a model on the shards that are there: warm-up, then the triplet phases."""
+    """Train a model on the shards that are there, or on a folder of videos: warm-up, then the triplet phases."""
+    if context.arguments.from_videos:
+        yield from _train_on_videos(context)
+        return
+    if context.arguments.sampler or context.arguments.out:
+        raise TrailerError("--sampler and --out go with --from-videos: shards were made with the sampler of their day")
     from trailer_ml.model.dataset import assemble_dataset
     from trailer_ml.model.train import train_phases, warm_up
 
@@ -140,6 +145,19 @@ def train(context: Context) -> Iterator[Record]:
     yield dataset
     yield warm_up(dataset, context.settings, context.store)
     yield train_phases(dataset, context.settings, context.store)
+
+
+def _train_on_videos(context: Context) -> Iterator[Record]:
+    from trailer_ml.model.sampling import compare_samplers, write_comparison
+
+    folder, out = context.arguments.from_videos, context.arguments.out
+    samplers = list(dict.fromkeys(context.arguments.sampler or [context.settings.features.sampler]))
+    trials = []
+    for trial in compare_samplers(folder, samplers, context.settings, context.store):
+        yield trial
+        trials.append(trial)
+    if out:
+        write_comparison(trials, out)
 
 
 def evaluate(context: Context) -> Record:
@@ -286,8 +304,16 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the .npz files go")
     command.add_argument("--sampler", choices=["exact", "keyframe"], help="instead of the setting's")
-    for function in (verify, train):
-        add(function)
+    add(verify)
+    command = add(train)
+    command.add_argument("--from-videos", type=Path, metavar="DIR", help="its videos.csv lists file,genres,film_id")
+    command.add_argument(
+        "--sampler",
+        action="append",
+        choices=get_args(FeatureSettings.model_fields["sampler"].annotation),
+        help="how videos are looked at, instead of the setting's; several are compared",
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", help="where samplers.json and samplers.html go")
     for function in (evaluate, promote):
         command = add(function)
         command.add_argument("version", nargs="?", help="a model version (default: the one that was trained last)")

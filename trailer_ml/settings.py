@@ -239,11 +239,17 @@ class ModelSettings(StageSettings):
     backbone_layer: str = ""
     """Name of the layer that answers for the backbone; empty: its last. What deep layers say means something only once
     they were trained: of a random network take one from the middle."""
+    backbone_pixels: str = ""
+    """How a `.keras` file wants its pixels: `0..255`, `0..1`, `-1..1`, or the model of keras.applications whose
+    preprocessing it wants, such as ResNet50. Empty: 0..255, which is believed only where the file scales them
+    itself, by a Rescaling or Normalization layer at its beginning."""
     weights: Literal["imagenet", "random"] = "imagenet"
     """random has to be asked for: where ImageNet's weights cannot be had, training stops and says so."""
     image_size: int = Field(default=224, ge=32)
     """Frames are scaled to this before the backbone."""
-    spectrogram_size: int = Field(default=224, ge=32)
+    spectrogram_size: int = Field(default=96, ge=32)
+    """Spectrograms are scaled to this before the audio tower. It is trained in every phase: at 224 it takes three
+    quarters of the time of an epoch on kept features."""
     lstm_units: int = Field(default=128, ge=1)
     video_dim: int = Field(default=128, ge=1)
     audio_dim: int = Field(default=128, ge=1)

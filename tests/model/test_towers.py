@@ -1,8 +1,14 @@
 """Towers and backbones: shapes, missing parts, what is frozen, what is saved, and what is refused."""
 
+import http.server
 import json
+import shutil
 import tempfile
+import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -132,12 +138,14 @@ def test_frozen_save_then_unfreeze_then_load_gives_the_same_embeddings(encoder: 
     set_trainable(backbone, -1)
     np.testing.assert_array_equal(encoder.predict_on_batch(arrays()), frozen)
     loaded = archive.load(path)
-    set_trainable(loaded.get_layer("backbone").backbone, 5)
-    np.testing.assert_allclose(loaded.predict_on_batch(arrays()), frozen, atol=1e-6)
+    for n_layers in (5, -1):
+        set_trainable(loaded.get_layer("backbone").backbone, n_layers)
+        loaded.load_weights(path)
+        np.testing.assert_array_equal(loaded.predict_on_batch(arrays()), frozen)
     for weight in loaded.weights:
         weight.assign(weight * 0)
     checkpoints.restore(state, {"encoder": loaded.variables})
-    np.testing.assert_allclose(loaded.predict_on_batch(arrays()), frozen, atol=1e-6)
+    np.testing.assert_array_equal(loaded.predict_on_batch(arrays()), frozen)
 
 
 def test_an_archive_holds_no_time_and_is_the_same_each_time(encoder: keras.Model, tmp_path: Path) -> None:
@@ -224,36 +232,124 @@ def test_a_digest_names_what_is_computed(tmp_path: Path) -> None:
     assert weights_digest(layer) != whole
 
 
-def keras_file(path: Path, shape: tuple[int | None, ...], *, is_flat: bool = False) -> Path:
+def keras_file(
+    path: Path, shape: tuple[int | None, ...], *, is_flat: bool = False, scaling: tuple[float, float] | None = None
+) -> Path:
     pictures = keras.Input(shape)
-    answer = keras.layers.Conv2D(7, 3, name="look")(pictures)
+    scaled = keras.layers.Rescaling(*scaling)(pictures) if scaling else pictures
+    answer = keras.layers.Conv2D(7, 3, name="look")(scaled)
     if is_flat:
         answer = keras.layers.GlobalMaxPooling2D()(answer)
     keras.Model(pictures, answer).save(path)
     return path
 
 
+def own(path: Path, pixels: str = "") -> ModelSettings:
+    return SETTINGS.model_copy(update={"backbone": str(path), "backbone_pixels": pixels})
+
+
 @pytest.mark.parametrize("is_flat", [False, True])
-def test_a_backbone_of_ones_own_is_shown_0_to_255(store: Store, tmp_path: Path, is_flat: bool) -> None:
+@pytest.mark.parametrize(
+    ("pixels", "white"),
+    [("0..255", [255] * 3), ("0..1", [1] * 3), ("-1..1", [1] * 3), ("ResNet50", [151.061, 138.221, 131.32])],
+)
+def test_a_backbone_of_ones_own_is_shown_the_pixels_it_wants(
+    store: Store, tmp_path: Path, pixels: str, white: list[float], is_flat: bool
+) -> None:
     path = keras_file(tmp_path / "own.keras", (32, 32, 3), is_flat=is_flat)
-    found = load_backbone(SETTINGS.model_copy(update={"backbone": str(path)}), store)
+    found = load_backbone(own(path, pixels), store)
     assert found.weights.startswith("file ")
     frames = np.full((2, N_FRAMES, 32, 32, 3), 255, np.uint8)
     kernel, bias = keras.saving.load_model(path, compile=False).get_layer("look").weights
-    expected = kernel.numpy().sum(axis=(0, 1, 2)) * 255 + bias.numpy()
+    expected = np.array(white) @ kernel.numpy().sum(axis=(0, 1)) + bias.numpy()
     np.testing.assert_allclose(found.layer(frames)[0, 0], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((40, 40, 3), "takes pictures of 40x40.*TRAILER_MODEL_IMAGE_SIZE=40"), ((32, 32, 1), r"not pictures \(n")],
+    [
+        ((40, 40, 3), "takes pictures of 40x40.*TRAILER_MODEL_IMAGE_SIZE=40"),
+        ((32, 32, 1), r"not pictures \(n"),
+        ((3, 32, 32), r"not pictures \(n"),  # channels first
+    ],
 )
 def test_a_backbone_of_another_size_or_rank_is_an_error(
     store: Store, tmp_path: Path, shape: tuple[int, ...], message: str
 ) -> None:
     path = keras_file(tmp_path / "own.keras", shape)
     with pytest.raises(SettingsError, match=message):
-        load_backbone(SETTINGS.model_copy(update={"backbone": str(path)}), store)
+        load_backbone(own(path, "0..1"), store)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+@pytest.mark.parametrize("wrong", ["two inputs", "two answers", "rank 3", "not built"])
+def test_a_backbone_of_other_inputs_or_answers_is_an_error(store: Store, tmp_path: Path, wrong: str) -> None:
+    keras.utils.clear_session()
+    one, other = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+    seen = keras.layers.Conv2D(4, 3)(one)
+    made = {
+        "two inputs": keras.Model([one, other], keras.layers.Add()([one, other])),
+        "two answers": keras.Model(one, [seen, seen]),
+        "rank 3": keras.Model(one, keras.layers.Reshape((900, 4))(seen)),
+        "not built": keras.Sequential([keras.layers.Conv2D(4, 3)]),
+    }[wrong]
+    made.save(tmp_path / "own.keras")
+    with pytest.raises(SettingsError, match=r"own\.keras (takes|answers) .*, n(ot pictures|either)"):
+        load_backbone(own(tmp_path / "own.keras", "0..1"), store)
+
+
+def test_how_a_file_wants_its_pixels_is_never_guessed(store: Store, tmp_path: Path) -> None:
+    path = keras_file(tmp_path / "own.keras", (32, 32, 3))
+    with pytest.raises(SettingsError, match=r"own\.keras does not scale pixels itself.*TRAILER_MODEL_BACKBONE_PIXELS"):
+        load_backbone(own(path), store)
+    with pytest.raises(
+        SettingsError, match=r"BACKBONE_PIXELS: 'Resnet50' is no model.*and no range; did you .*ResNet50"
+    ):
+        load_backbone(own(path, "Resnet50"), store)
+    with pytest.raises(SettingsError, match="MobileNetV2 has its own preprocessing"):
+        load_backbone(SETTINGS.model_copy(update={"backbone_pixels": "0..1"}), store)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "pixels", "told"),
+    [
+        ((1 / 127.5, -1), "", None),
+        ((1 / 127.5, -1), "-1..1", r"of -1\.\.1 it makes -1\.01 to -0\.992"),
+        ((1 / 255, 0), "0..1", "it makes 0 to 0.00392"),
+        ((2, -1), "", r"of 0\.\.255 it makes -1 to 509"),
+        ((2, -1), "0..1", None),
+        ((1, -127), "", None),
+    ],
+)
+def test_pixels_that_a_file_plainly_was_not_trained_on_are_an_error(
+    store: Store, tmp_path: Path, scaling: tuple[float, float], pixels: str, told: str | None
+) -> None:
+    inner = keras.saving.load_model(keras_file(tmp_path / "inner.keras", (32, 32, 3), scaling=scaling), compile=False)
+    pictures = keras.Input((32, 32, 3))
+    keras.Model(pictures, inner(pictures)).save(tmp_path / "own.keras")  # the layer is found inside of a model, too
+    if told is None:
+        assert load_backbone(own(tmp_path / "own.keras", pixels), store).layer(arrays()[0]).shape == (5, N_FRAMES, 7)
+    else:
+        with pytest.raises(SettingsError, match=told):
+            load_backbone(own(tmp_path / "own.keras", pixels), store)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "white"),
+    [
+        ("MobileNetV3Small", {"minimalistic": True}, [255] * 3),  # scales pixels itself
+        ("ResNet50V2", {}, [1] * 3),
+        ("VGG16", {}, [151.061, 138.221, 131.32]),  # blue first, the mean of ImageNet taken off
+    ],
+)
+def test_a_backbone_by_name_brings_its_own_preprocessing(
+    store: Store, name: str, arguments: dict[str, object], white: list[float]
+) -> None:
+    settings = SETTINGS.model_copy(update={"backbone": name, "backbone_arguments": arguments})
+    layer = load_backbone(settings, store).layer
+    shown = layer.prepare(np.full((1, 1, 40, 40, 3), 255, np.uint8))
+    np.testing.assert_allclose(shown, np.broadcast_to(np.float32(white), (1, 32, 32, 3)), rtol=1e-4)
+    assert np.isfinite(layer(arrays(1)[0])).all()
 
 
 def test_a_file_that_is_no_model_is_an_error(store: Store, tmp_path: Path) -> None:
@@ -277,3 +373,43 @@ def test_imagenet_weights_are_never_replaced_silently_and_are_kept_in_the_store(
     kept = load_backbone(SETTINGS.model_copy(update={"weights": "imagenet"}), store)
     assert kept.weights == "imagenet"
     assert weights_digest(kept.layer) == weights_digest(original)
+    store.put_bytes(backbone_key(name), b"half of it")
+    with pytest.raises(
+        DataError, match=r"MobileNetV2-\w+-imagenet\.weights\.h5 does not hold the weights of .*delete it"
+    ):
+        load_backbone(SETTINGS.model_copy(update={"weights": "imagenet"}), store)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_imagenet_weights_are_fetched_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(6)
+    drawn = SETTINGS.model_copy(update={"image_size": 96})
+    original = load_backbone(drawn, store).layer
+    original.backbone.save(tmp_path / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5")
+    wanted = drawn.model_copy(update={"weights": "imagenet"})
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "downloads"))
+    with serve_folder(tmp_path) as (address, asked):
+        monkeypatch.setattr("keras.src.applications.mobilenet_v2.BASE_WEIGHT_PATH", address)
+        for _ in range(2):
+            keras.utils.clear_session()
+            assert weights_digest(load_backbone(wanted, store).layer) == weights_digest(original)
+            shutil.rmtree(tmp_path / "downloads", ignore_errors=True)
+    assert len(asked) == 1
+
+
+@contextmanager
+def serve_folder(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A site on loopback: its address, and what it is asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, *_: object) -> None:
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", asked
+        server.shutdown()
+        thread.join()

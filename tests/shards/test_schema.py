@@ -12,7 +12,7 @@ from trailer_ml.errors import CorruptShardError
 from trailer_ml.features.extract import Features, extract_features
 from trailer_ml.records import Receipt, Trailer
 from trailer_ml.settings import EXTRACTOR_VERSION, FeatureSettings
-from trailer_ml.shards.schema import feature_spec, from_example, to_example
+from trailer_ml.shards.schema import feature_spec, from_example, read_look, to_example
 from trailer_ml.shards.tfrecord import decode_example, encode_example
 
 SETTINGS = FeatureSettings(n_frames=4, start_s=1.0, interval_s=2.0, spectrogram_s=6.0)
@@ -69,6 +69,26 @@ def test_tensorflow_sees_the_same(features: Features, receipt: Receipt, make_tra
     for name, values in fields.items():
         seen = np.atleast_1d(parsed[name].numpy()).tolist()
         assert seen == values, name
+
+
+@pytest.mark.parametrize("room", [5, 2])
+def test_what_training_looks_at_is_of_the_same_pixels(
+    room: int, features: Features, receipt: Receipt, make_trailer: Callable[..., Trailer]
+) -> None:
+    data = to_example(make_trailer(7), features, receipt, SETTINGS)
+    record, frames = from_example(data), np.full((room, 224, 224, 3), 9, np.uint8)
+    look = read_look(data, frames)
+    n = min(room, 3)
+    assert (look.trailer_id, look.n_frames, look.has_audio) == (record.trailer_id, n, True)
+    np.testing.assert_array_equal(frames[:n], record.frames[:n])
+    assert (frames[n:] == 9).all()
+    np.testing.assert_array_equal(look.spectrogram, record.spectrogram)
+    with pytest.raises(CorruptShardError, match=r"not a record of schema version 1: .*shape"):
+        read_look(data, np.zeros((room, 192, 192, 3), np.uint8))
+    one_more = decode_example(data)
+    one_more["n_frames"] = [4]
+    with pytest.raises(CorruptShardError, match="frames and their number differ"):
+        read_look(encode_example(one_more), frames)
 
 
 def test_another_schema_version_is_named() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from trailer_ml.errors import DataError, SettingsError
-from trailer_ml.model.layers import FrameBackbone
+from trailer_ml.model.layers import UNIT_RANGE, FrameBackbone
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import backbone_key, encode_json, sha256_of_file
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RANGES = {"": None, "0..255": None, UNIT_RANGE: UNIT_RANGE, "-1..1": "mobilenet_v2"}
+"""How pixels can be wanted, and the preprocessing that makes them so."""
+_LEAST_SPAN, _MOST = 0.5, 300.0
+"""Black and white, as they reach a backbone's first weights: apart by so much at least, and no further from 0."""
 CALIBRATION_FRAMES = 64
 """So many frames at most set a random backbone's batch statistics: enough for a mean, and one batch in memory."""
 
@@ -46,13 +50,20 @@ def load_backbone(settings: ModelSettings, store: Store) -> Backbone:
     """The backbone that the settings ask for.
 
     Raises:
-        SettingsError: there is no such backbone, or it does not take (n, image_size, image_size, 3).
+        SettingsError: there is no such backbone, it does not take (n, image_size, image_size, 3), or its pixels are
+            wanted otherwise than the settings say.
         DataError: ImageNet's weights cannot be had here, and random ones were not asked for.
     """
     if settings.backbone.endswith(".keras"):
         path = Path(settings.backbone).expanduser()
-        model, preprocessing, weights = _open_file(path), None, f"file {sha256_of_file(path)}"
+        model, weights = _open_file(path), f"file {sha256_of_file(path)}"
+        _check_shapes(model, settings)
+        preprocessing = _pixels_of(model, settings)
     else:
+        if settings.backbone_pixels:
+            raise SettingsError(
+                f"TRAILER_MODEL_BACKBONE_PIXELS is for a .keras file: {settings.backbone} has its own preprocessing"
+            )
         preprocessing = _preprocessing_of(settings.backbone)
         model = _build(settings)
         if settings.weights == "imagenet":
@@ -119,15 +130,55 @@ def _names() -> list[str]:
     return [name for name in dir(keras.applications) if name[0].isupper()]
 
 
-def _preprocessing_of(name: str) -> str:
+def _preprocessing_of(name: str, setting: str = "BACKBONE", otherwise: str = "path to a .keras file") -> str:
     if name not in _names():
         folded = {known.lower(): known for known in _names()}
         close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3)]
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise SettingsError(
-            f"TRAILER_MODEL_BACKBONE: {name!r} is no model of keras.applications and no path to a .keras file{hint}"
+            f"TRAILER_MODEL_{setting}: {name!r} is no model of keras.applications and no {otherwise}{hint}"
         )
     return str(getattr(keras.applications, name).__module__.rpartition(".")[2])
+
+
+def _pixels_of(model: keras.Model, settings: ModelSettings) -> str | None:
+    """The preprocessing of a file, which cannot say it itself; refused where it is plainly another."""
+    asked, name = settings.backbone_pixels, Path(settings.backbone).name
+    ranges = ", ".join(filter(None, _RANGES))
+    known = f"TRAILER_MODEL_BACKBONE_PIXELS to {ranges} or the name of a model of keras.applications"
+    scaling = _scaling_of(model)
+    if not scaling and not asked:
+        raise SettingsError(
+            f"backbone {name} does not scale pixels itself, and a file does not say how it wants them: set {known}"
+        )
+    preprocessing = _RANGES[asked] if asked in _RANGES else _preprocessing_of(asked, "BACKBONE_PIXELS", "range")
+    if scaling:
+        seen = FrameBackbone(model, settings.image_size, preprocessing).prepare(_black_and_white(settings.image_size))
+        for layer in scaling:
+            seen = layer(seen)
+        low, high = float(np.min(seen)), float(np.max(seen))
+        if high - low < _LEAST_SPAN or max(-low, high) > _MOST:
+            raise SettingsError(
+                f"backbone {name} scales pixels itself, and of {asked or '0..255'} it makes {low:.3g} to {high:.3g}, "
+                f"so it was trained on others: set {known}"
+            )
+    return preprocessing
+
+
+def _black_and_white(size: int) -> NDArray[np.uint8]:
+    """(2, size, size, 3) uint8."""
+    return np.stack([np.full((size, size, 3), shade, np.uint8) for shade in (0, 255)])
+
+
+def _scaling_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that scale pixels before the first weights are reached."""
+    found = []
+    for layer in leaf_layers(model):
+        if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+            found.append(layer)
+        elif layer.weights:
+            break
+    return found
 
 
 def _build(settings: ModelSettings) -> keras.Model:
@@ -171,7 +222,13 @@ def _load_imagenet(model: keras.Model, settings: ModelSettings, store: Store) ->
             store.create_bytes(key, path.read_bytes())
             logger.info("ImageNet weights of %s were fetched and are kept at %s", settings.backbone, key)
         store.read_file(key, path)
-        model.load_weights(path)
+        try:
+            model.load_weights(path)
+        except Exception as error:  # HDF5 and Keras each have errors of their own
+            raise DataError(
+                f"{key} does not hold the weights of {settings.backbone} ({_first_line(error)}): delete it from the "
+                "store, and it is fetched again"
+            ) from error
 
 
 @contextmanager
@@ -198,7 +255,7 @@ def _open_file(path: Path) -> keras.Model:
 
 def _check_shapes(model: keras.Model, settings: ModelSettings) -> None:
     size, name = settings.image_size, Path(settings.backbone).name
-    shape = model.input_shape
+    shape = getattr(model, "input_shape", None)  # there is none before a model has been built
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3:  # noqa: PLR2004 - one RGB picture
         raise SettingsError(f"backbone {name} takes {shape}, not pictures (n, height, width, 3)")
     if not {shape[1], shape[2]} <= {None, size}:

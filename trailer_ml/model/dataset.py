@@ -14,7 +14,7 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
 from trailer_ml.errors import DataError, MissingObjectError, SettingsError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_SCHEMA = 2
+CODE_SCHEMA = 3
 """Goes up when the same shards and settings would give another model."""
 
 Split = Literal["train", "validation", "test"]
@@ -49,6 +49,14 @@ class DatasetShard(Record):
     sha256: str
 
 
+class DatasetVideo(Record):
+    """A video file of a data set that was made without shards."""
+
+    file: str
+    """Its path in the data set's folder."""
+    sha256: str
+
+
 class DatasetTrailer(Record):
     """A trailer of a data set."""
 
@@ -57,9 +65,9 @@ class DatasetTrailer(Record):
     genres: tuple[str, ...]
     split: Split
     shard: int
-    """Which of the data set's shards it lies in."""
+    """Which of the data set's shards it lies in; without shards, a part of its videos."""
     row: int
-    """Its place among the shard's records."""
+    """Its place among the shard's records; without shards, among all videos."""
 
 
 class Dataset(Record):
@@ -75,6 +83,10 @@ class Dataset(Record):
     model: ModelSettings
     """The settings it was assembled with; training goes by these, whatever is set by then."""
     features: FeatureSettings
+    videos: tuple[DatasetVideo, ...] = ()
+    """The files it is made of, where there are no shards."""
+    folder: str = ""
+    """Where they are, on the machine that trains on them."""
 
     @property
     def n_films(self) -> int:
@@ -107,20 +119,51 @@ def assemble_dataset(settings: Settings, store: Store) -> DatasetRef:
     shards = _usable_shards(list_shards(store), settings.features)
     taken_down = read_taken_down(store) & {i for _, manifest in shards for i in manifest.trailer_ids}
     trailers, n_without_genre = _label(shards, taken_down, store, settings.model)
-    trailers, n_alone = _drop_lone_genres(trailers)
-    dataset = Dataset(
-        version=_version(shards, trailers, taken_down, settings),
-        genres=tuple(sorted({genre for trailer in trailers for genre in trailer.genres})),
-        shards=tuple(DatasetShard(batch=batch, sha256=manifest.sha256) for batch, manifest in shards),
-        trailers=tuple(trailers),
+    trailers, n_alone = drop_lone_genres(trailers)
+    dataset = describe(
+        trailers,
+        settings,
         n_without_genre=n_without_genre + n_alone,
+        shards=[DatasetShard(batch=batch, sha256=manifest.sha256) for batch, manifest in shards],
+        taken_down=taken_down,
+    )
+    write_dataset(dataset, settings, store)
+    return dataset.ref
+
+
+def describe(
+    trailers: Sequence[DatasetTrailer],
+    settings: Settings,
+    *,
+    n_without_genre: int,
+    shards: Sequence[DatasetShard] = (),
+    taken_down: frozenset[str] = frozenset(),
+    videos: Sequence[DatasetVideo] = (),
+    folder: str = "",
+) -> Dataset:
+    """A data set of these trailers, which lie in shards or are videos of a folder; its version follows from them."""
+    return Dataset(
+        version=_version(shards, videos, trailers, taken_down, settings),
+        genres=tuple(sorted({genre for trailer in trailers for genre in trailer.genres})),
+        shards=tuple(shards),
+        trailers=tuple(trailers),
+        n_without_genre=n_without_genre,
         model=ModelSettings(**settings.model.model_dump(exclude=_NOT_IN_VERSION)),
         features=FeatureSettings(**settings.features.view),
+        videos=tuple(videos),
+        folder=folder,
     )
+
+
+def write_dataset(dataset: Dataset, settings: Settings, store: Store) -> None:
+    """Put a data set into the store, if it can be learned from.
+
+    Raises:
+        DataError: it cannot; the message says what is missing.
+    """
     check_learnable(dataset, settings.model)
     if store.create_json(dataset_key(dataset.version), dataset.to_json()):
         logger.info("data set %s: %d trailers of %d films", dataset.version, len(dataset.trailers), dataset.n_films)
-    return dataset.ref
 
 
 def read_dataset(version: str, store: Store) -> Dataset:
@@ -226,7 +269,7 @@ def _label(
     return trailers, n_without_genre
 
 
-def _drop_lone_genres(trailers: Sequence[DatasetTrailer]) -> tuple[list[DatasetTrailer], int]:
+def drop_lone_genres(trailers: Sequence[DatasetTrailer]) -> tuple[list[DatasetTrailer], int]:
     """The trailers with such of their genres as two films have at least, and how many are left with none.
 
     A film that is alone in its genre has nothing to be similar to; that is no reason to train no model at all.
@@ -244,20 +287,23 @@ def _drop_lone_genres(trailers: Sequence[DatasetTrailer]) -> tuple[list[DatasetT
 
 
 def _version(
-    shards: Sequence[tuple[BatchRef, ShardManifest]],
+    shards: Sequence[DatasetShard],
+    videos: Sequence[DatasetVideo],
     trailers: Sequence[DatasetTrailer],
     taken_down: frozenset[str],
     settings: Settings,
 ) -> str:
-    facts = {
+    facts: dict[str, Any] = {
         "schema": CODE_SCHEMA,
-        "shards": [[shard_key(batch), manifest.sha256] for batch, manifest in shards],
+        "shards": [[shard_key(shard.batch), shard.sha256] for shard in shards],
         "labels": [[trailer.trailer_id, *trailer.genres] for trailer in trailers],
         "taken_down": sorted(taken_down),
         "model": settings.model.model_dump(mode="json", exclude=_NOT_IN_VERSION),
         "backbone_file": _backbone_digest(settings.model),
         "features": settings.features.view,
     }
+    if videos:
+        facts["videos"] = [video.sha256 for video in videos]
     return f"m-{hashlib.sha256(encode_json(facts)).hexdigest()[:12]}"
 
 

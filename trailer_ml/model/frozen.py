@@ -113,8 +113,13 @@ def _vectors(look: keras.Model, arrays: Arrays) -> NDArray[np.float16]:
 
 def _key(dataset: Dataset, shard: int, numbers: Sequence[int], digest: str) -> str:
     rows = [dataset.trailers[number].row for number in numbers]
-    facts = encode_json([dataset.shards[shard].sha256, rows, dataset.features.n_frames, N_VIEWS])
+    of_what: list[Any] = [dataset.shards[shard].sha256, rows] if dataset.shards else _videos_of(dataset, rows)
+    facts = encode_json([*of_what, dataset.features.n_frames, N_VIEWS])
     return backbone_key(f"features/{digest}/{hashlib.sha256(facts).hexdigest()[:24]}.npy")
+
+
+def _videos_of(dataset: Dataset, rows: Sequence[int]) -> list[Any]:
+    return [[dataset.videos[row].sha256 for row in rows], dataset.features.view]
 
 
 def _read(store: Store, key: str) -> NDArray[np.float16] | None:

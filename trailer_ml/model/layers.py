@@ -14,6 +14,7 @@ from keras import ops
 from trailer_ml.model.losses import PACKAGE
 
 _EPSILON = 1e-12
+UNIT_RANGE = "0..1"
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -28,7 +29,8 @@ class FrameBackbone(keras.layers.Layer):
     Args:
         backbone: (n, image_size, image_size, 3) float -> (n, h', w', c) or (n, c).
         image_size: pixels, height and width.
-        preprocessing: the module of keras.applications whose `preprocess_input` it wants; None: it takes 0..255.
+        preprocessing: the module of keras.applications whose `preprocess_input` it wants; None: it takes 0..255, and
+            UNIT_RANGE: 0..1.
     """
 
     def __init__(self, backbone: keras.Model, image_size: int, preprocessing: str | None, **kwargs: Any) -> None:
@@ -36,9 +38,7 @@ class FrameBackbone(keras.layers.Layer):
         self.backbone = backbone
         self.image_size = image_size
         self.preprocessing = preprocessing
-        self._preprocess = (
-            importlib.import_module(f"keras.applications.{preprocessing}").preprocess_input if preprocessing else None
-        )
+        self._preprocess = _find_preprocessing(preprocessing)
 
     def prepare(self, frames: Any) -> Any:
         """(..., h, w, 3) uint8 -> (m, image_size, image_size, 3) float, as the backbone wants them."""
@@ -72,6 +72,12 @@ class FrameBackbone(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> FrameBackbone:
         """The inverse of `get_config`."""
         return cls(**{**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])})
+
+
+def _find_preprocessing(name: str | None) -> Any:
+    if name == UNIT_RANGE:
+        return lambda pictures: pictures / 255
+    return importlib.import_module(f"keras.applications.{name}").preprocess_input if name else None
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

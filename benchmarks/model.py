@@ -1,0 +1,230 @@
+"""The model: reading for training, epochs with and without kept features, trailers a second, the share of a peak.
+
+Data and weights are random. What is timed is the code that trains: `Examples`, `keep_frozen`, a phase's own epoch.
+TRAILER_MODEL_BACKBONE=/path/to/a.keras measures another backbone than the default one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from benchmarks.measure import interleaved, table, wall_seconds
+from benchmarks.shards import make_features
+from trailer_ml.demo.services import run_seaweedfs
+from trailer_ml.model.augment import drop_frames, vary_frames, vary_spectrograms
+from trailer_ml.model.backbones import leaf_layers
+from trailer_ml.model.batches import plan_epoch
+from trailer_ml.model.dataset import assemble_dataset
+from trailer_ml.model.encoder import Encoder
+from trailer_ml.model.examples import Examples
+from trailer_ml.model.towers import BATCH, frame_model
+from trailer_ml.model.train import _Training
+from trailer_ml.records import BatchRef, Receipt, ShardManifest, Trailer
+from trailer_ml.settings import PhaseSettings, Settings, load_settings
+from trailer_ml.shards.schema import SCHEMA_VERSION, decode_picture, to_example
+from trailer_ml.shards.tfrecord import decode_example, read_raw_records, write_record
+from trailer_ml.storage import Store, catalog_key, sha256_of_file, shard_key, shard_manifest_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trailer_ml.model.batches import Batch
+
+N = 60
+DAY = dt.date(2026, 11, 22)
+KEPT_EPOCHS = 5  # one is over before it can be timed
+GENRES = ("Action", "Comedy", "Drama", "Horror", "Romance", "Western")
+HAS_GPU = bool(keras.distribution.list_devices("gpu"))
+PHASES = (
+    PhaseSettings(name="warm-up", loss="classifier", epochs=1, learning_rate=1e-3),
+    PhaseSettings(name="triplet-frozen", loss="triplet_semi_hard", epochs=1, learning_rate=5e-4),
+    PhaseSettings(name="triplet-top", loss="triplet_semi_hard", epochs=1, learning_rate=1e-4, trainable_layers=30),
+    PhaseSettings(name="triplet-all", loss="triplet_semi_hard", epochs=1, learning_rate=1e-5, trainable_layers=-1),
+)[: 4 if HAS_GPU else 3]
+"""Without a GPU the last would take minutes a step and more memory than most machines have."""
+PEAK_TFLOPS = {
+    "A100": {"float32": 19.5, "mixed_bfloat16": 312.0, "mixed_float16": 312.0},
+    "H100": {"float32": 67.0, "mixed_bfloat16": 989.0, "mixed_float16": 989.0},
+    "H200": {"float32": 67.0, "mixed_bfloat16": 989.0, "mixed_float16": 989.0},
+    "L4": {"float32": 30.3, "mixed_bfloat16": 121.0, "mixed_float16": 121.0},
+    "T4": {"float32": 8.1, "mixed_float16": 65.0},
+}
+"""10^12 operations a second that the makers state, without sparsity: float32 without TF32, 16 bits on tensor cores."""
+
+
+def put_trailers(store: Store, folder: Path, settings: Settings) -> Path:
+    """One shard of N random trailers, each a film of its own, and their catalog."""
+    path, trailers = folder / "a.tfrecord", []
+    with path.open("wb") as file:
+        for number in range(N):
+            ids = {"trailer_id": f"imdb-vi{number:04d}", "film_id": f"imdb-tt{number:04d}"}
+            genres = (GENRES[number % len(GENRES)],)
+            trailers.append(Trailer(title="A film", genres=genres, source="imdb", source_url="x", listed_on=DAY, **ids))
+            receipt = Receipt(
+                trailer_id="a", sha256="0" * 64, size_bytes=1, duration_s=150, streams=(), source_url="", downloader=""
+            )
+            write_record(file, to_example(trailers[-1], make_features(number), receipt, settings.features))
+    batch = BatchRef(listed_on=DAY, number=0)
+    store.put_bytes(catalog_key(DAY), "".join(trailer.model_dump_json() + "\n" for trailer in trailers).encode())
+    store.put_file(shard_key(batch), path)
+    manifest = ShardManifest(
+        key=shard_key(batch),
+        sha256=sha256_of_file(path),
+        size_bytes=path.stat().st_size,
+        count=N,
+        trailer_ids=tuple(trailer.trailer_id for trailer in trailers),
+        film_ids=tuple(trailer.film_id for trailer in trailers),
+        sampler="exact",
+        features=settings.features.model_dump(mode="json"),
+        schema_version=SCHEMA_VERSION,
+        extractor_version="pyav-2",
+    )
+    store.put_json(shard_manifest_key(batch), manifest.to_json())
+    return path
+
+
+def measure_reading(examples: Any, path: Path) -> list[list[str]]:
+    """What training is given, against the same decoder on the same threads, to which the bytes are handed."""
+    pictures = []
+    for raw in read_raw_records(path):
+        fields = decode_example(raw.data)
+        pictures += [*fields["frames"], *fields["spectrogram"]]
+    numbers = list(range(len(examples)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        calls: dict[str, Callable[[], object]] = {
+            "read": lambda: [examples.read(numbers[start : start + 8]) for start in range(0, len(numbers), 8)],
+            "decoder": lambda: [None for _ in pool.map(decode_picture, pictures)],
+        }
+        seconds, cpu = interleaved(calls, rounds=7, measure=wall_seconds), interleaved(calls, rounds=3)
+    rates = {name: len(numbers) / value for name, value in seconds.items()}
+    share = f"{rates['read'] / rates['decoder']:.0%} of the decoder alone (by CPU {cpu['decoder'] / cpu['read']:.0%})"
+    return [
+        ["records read back for training", f"{rates['read']:.0f} records/s", share],
+        ["the decoder alone, as many threads", f"{rates['decoder']:.0f} records/s", ""],
+    ]
+
+
+def measure_phases(training: Any) -> list[list[str]]:
+    """An epoch of each phase; of the first, which is frozen, also as it is without kept features."""
+    rows, look = [], frame_model(training.encoder)
+    for number, phase in enumerate(training.model.phases):
+        trainer = training._compile(phase)
+        plan = plan_epoch(training.dataset.trailers, training.dataset.genres, training.model, phase=number, epoch=0)
+        shown = sum(len(batch.numbers) for batch in plan)
+        load = training._load_frames if phase.trainable_layers else training._load_frozen()
+        n_epochs = 1 if phase.trainable_layers else KEPT_EPOCHS
+        calls = {"epoch": lambda: [run_epoch(trainer, plan, load) for _ in range(n_epochs)]}  # noqa: B023 - called here
+        if number == 0:
+            calls["recomputed"] = lambda: [run_epoch(trainer, plan, partial(recompute_vectors, training, look))]  # noqa: B023
+        wall = interleaved(calls, rounds=1, measure=wall_seconds)
+        epoch_s = wall["epoch"] / n_epochs
+        ratio = ""
+        if number == 0:
+            cpu = interleaved(calls, rounds=1)
+            by_cpu = cpu["recomputed"] / cpu["epoch"] * n_epochs
+            ratio = f"{wall['recomputed'] / epoch_s:.0f}× faster (by CPU seconds {by_cpu:.0f}×)"
+        kind = "" if phase.trainable_layers else ", features kept"
+        rows.append([f"epoch of {phase.name}{kind}", f"{epoch_s:.2f} s, {shown / epoch_s:.1f} trailers/s", ratio])
+        if number == 0:
+            speed = f"{wall['recomputed']:.1f} s, {shown / wall['recomputed']:.1f} trailers/s"
+            rows.append([f"epoch of {phase.name}, recomputed", speed, ""])
+    return rows
+
+
+def run_epoch(trainer: Any, plan: list[Batch], load: Callable[..., list[np.ndarray]]) -> None:
+    for place, batch in enumerate(plan):
+        inputs = load(batch, np.random.default_rng(place))
+        trainer.train_on_batch(inputs, dict.fromkeys(trainer.output, batch.labels))
+
+
+def recompute_vectors(training: Any, look: keras.Model, batch: Batch, rng: np.random.Generator) -> list[np.ndarray]:
+    """What `_load_frozen` gives, without having kept anything."""
+    arrays = training.examples.read([int(number) for number in batch.numbers])
+    frames = vary_frames(arrays.frames, rng)
+    vectors = [look.predict_on_batch(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
+    kept, mask = drop_frames(np.concatenate(vectors), arrays.frame_mask, rng)
+    return [kept, mask, vary_spectrograms(arrays.spectrogram, rng), arrays.has_audio]
+
+
+def measure_embedding(training: Any) -> list[list[str]]:
+    """Whole trailers to vectors, and what share of the device's peak the backbone's arithmetic is."""
+    arrays = training.examples.read(range(BATCH))
+    encoder = Encoder(training.encoder, "m-0", training.dataset.features)
+    seconds = interleaved({"embed": lambda: encoder.embed(*arrays)}, rounds=3, measure=wall_seconds)["embed"]
+    flops = count_flops(training.encoder) * BATCH
+    rows = [["embedding", f"{BATCH / seconds:.2f} trailers/s", f"{flops / seconds / 1e9:.1f} GFLOP/s"]]
+    name = device_name() if HAS_GPU else ""
+    policy = keras.mixed_precision.global_policy().name
+    peak = next((speeds.get(policy) for part, speeds in PEAK_TFLOPS.items() if part in name), None)
+    if not HAS_GPU:
+        share = "no GPU here"
+    elif peak is None:
+        share = f"the peak of {name} in {policy} is not in our table"
+    else:
+        share = f"{flops / seconds / 1e12 / peak:.1%} of {peak:g} TFLOP/s ({name}, {policy})"
+    return [*rows, ["share of the device's peak arithmetic", share, ""]]
+
+
+def count_flops(encoder: keras.Model) -> float:
+    """Operations for one trailer: two for each multiplication of the convolutions and dense layers of its backbone."""
+    layer = encoder.get_layer("backbone")
+    total = 0.0
+    for part in leaf_layers(layer.backbone):
+        if isinstance(part, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D | keras.layers.SeparableConv2D):
+            total += 2.0 * np.prod(part.output.shape[1:]) * np.prod(part.kernel_size)
+        elif isinstance(part, keras.layers.Conv2D):
+            total += 2.0 * np.prod(part.output.shape[1:]) * np.prod(part.kernel.shape[:3])
+        elif isinstance(part, keras.layers.Dense):
+            total += 2.0 * np.prod(part.kernel.shape)
+    return float(total) * encoder.inputs[0].shape[1]
+
+
+def device_name() -> str:
+    """Of the first GPU, as its maker calls it."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return str(torch.cuda.get_device_name(0))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return str(jax.devices()[0].device_kind)
+    import tensorflow as tf
+
+    return str(tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])["device_name"])
+
+
+def run() -> str:
+    asked = load_settings().model
+    settings = Settings(
+        model=asked.model_copy(
+            update={
+                "weights": "random",
+                "phases": PHASES,
+                "min_films": 4,
+                "validation_share": 0.0,
+            }
+        )
+    )
+    with tempfile.TemporaryDirectory() as name, run_seaweedfs(Path(name, "store")) as served:
+        folder = Path(name)
+        settings = settings.model_copy(
+            update={"store": served, "model": settings.model.model_copy(update={"cache_folder": folder / "cache"})}
+        )
+        store = Store(served)
+        path = put_trailers(store, folder, settings)
+        training = _Training(assemble_dataset(settings, store), settings, store)
+        with Examples(training.dataset, store, folder / "shards") as examples:
+            training._open(examples)
+            rows = [*measure_reading(examples, path), *measure_embedding(training), *measure_phases(training)]
+    backbone = Path(settings.model.backbone).name
+    return table(f"Model: {N} trailers, {backbone}, weights random or the file's", ("", "measured", "ratio"), rows)
