@@ -285,7 +285,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(extract)
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the .npz files go")
-    command.add_argument("--sampler", choices=["exact", "keyframe"], help="instead of the setting's")
+    command.add_argument("--sampler", choices=["exact", "keyframe", "scene"], help="instead of the setting's")
     for function in (verify, train):
         add(function)
     for function in (evaluate, promote):
