@@ -303,14 +303,15 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(extract)
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the .npz files go")
-    command.add_argument("--sampler", choices=["exact", "keyframe"], help="instead of the setting's")
+    samplers = get_args(FeatureSettings.model_fields["sampler"].annotation)
+    command.add_argument("--sampler", choices=samplers, help="instead of the setting's")
     add(verify)
     command = add(train)
     command.add_argument("--from-videos", type=Path, metavar="DIR", help="its videos.csv lists file,genres,film_id")
     command.add_argument(
         "--sampler",
         action="append",
-        choices=get_args(FeatureSettings.model_fields["sampler"].annotation),
+        choices=samplers,
         help="how videos are looked at, instead of the setting's; several are compared",
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="where samplers.json and samplers.html go")

@@ -160,8 +160,9 @@ class MediaSettings(StageSettings):
 class FeatureSettings(StageSettings):
     """Ten frames and a spectrogram; the defaults are the seed article's."""
 
-    sampler: Literal["exact", "keyframe"] = "exact"
-    """exact: the first frame at or after each instant. keyframe: the last keyframe at or before it, and faster."""
+    sampler: Literal["exact", "keyframe", "scene"] = "exact"
+    """exact: the first frame at or after each instant. keyframe: the last keyframe at or before it, and faster.
+    scene: as many frames, spread over the shots of the same span; the cuts are found among the keyframes."""
     engine: Literal["pyav", "ffmpeg"] = "pyav"
     """ffmpeg: through ffmpeg-python, the reference and the fallback."""
     n_frames: int = Field(default=10, ge=1, le=64)

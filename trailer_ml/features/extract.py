@@ -21,7 +21,8 @@ from trailer_ml.errors import MediaError, SettingsError
 from trailer_ml.features.audio import draw_spectrogram
 from trailer_ml.features.container import Deadline, open_media
 from trailer_ml.features.geometry import Box, crop_frame, find_box, is_seed_shape, plan_crop, shape_of
-from trailer_ml.features.sampling import plan_instants, plan_sound_start
+from trailer_ml.features.samplers import SAMPLERS
+from trailer_ml.features.sampling import plan_sound_start
 from trailer_ml.features.video import Looked, VideoReader
 from trailer_ml.settings import EXTRACTOR_VERSION
 
@@ -81,7 +82,7 @@ def extract_features(path: Path, settings: FeatureSettings) -> Features:
     check_version(settings)
     deadline = Deadline(settings.timeout_s)
     with open_media(Path(path), settings, deadline) as source:
-        instants_s = plan_instants(settings, source.duration_s)
+        instants_s = SAMPLERS[settings.sampler].plan(source, settings, deadline)
         look = _look_with_ffmpeg if settings.engine == "ffmpeg" else _look
         looked = look(source, Path(path), instants_s, settings, deadline)
         _check_complete(looked, instants_s, source.duration_s, settings)
@@ -112,7 +113,7 @@ def _look(
     source: Source, _path: Path, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
 ) -> Looked:
     reader = VideoReader(source, deadline)
-    grab = reader.grab_exact if settings.sampler == "exact" else reader.grab_keyframes
+    grab = reader.grab_keyframes if SAMPLERS[settings.sampler].takes_keyframes else reader.grab_exact
     grabbed = list(grab(instants_s))
     spectrogram = draw_spectrogram(
         source,

@@ -22,6 +22,7 @@ from trailer_ml.errors import ChildFailedError, ChildKilledError, ChildTimeoutEr
 from trailer_ml.features import leashed
 from trailer_ml.features.audio import no_spectrogram
 from trailer_ml.features.container import FORMATS, MAX_STREAMS, PROTOCOLS
+from trailer_ml.features.samplers import SAMPLERS
 from trailer_ml.features.sampling import plan_sound_start
 from trailer_ml.features.video import Grabbed, Looked
 from trailer_ml.media.ffmpeg import find_ffmpeg
@@ -103,7 +104,7 @@ def _input(path: Path, **options: Any) -> Any:
 
 def _picture(path: Path, source: Source, instant_s: float, output: Path, settings: FeatureSettings) -> Any:
     options: dict[str, Any] = {"ss": f"{instant_s:.6f}", "max_pixels": settings.max_pixels}
-    if settings.sampler == "keyframe":
+    if SAMPLERS[settings.sampler].takes_keyframes:
         options |= {"noaccurate_seek": None, "skip_frame": "nokey"}
     stream = _input(path, **options)[str(source.video.index)]
     return stream.output(str(output), format="nut", vcodec="rawvideo", **{"frames:v": 1}, **_OUTPUT)

@@ -1,0 +1,150 @@
+"""Files made to hurt: a thousand seeded mutations of good films, and what the extracting process says of each.
+
+`strace`, where it is installed, tells which files and addresses the processes touched; a film of the name `canary` is
+what the disguised playlists point at, and nobody may open it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from benchmarks.measure import table
+from trailer_ml.errors import MediaError
+from trailer_ml.features.pool import extract_many
+from trailer_ml.media.ffmpeg import find_ffmpeg
+from trailer_ml.processes import run_child
+from trailer_ml.settings import FeatureSettings
+
+N_FILES = 1000
+SETTINGS = FeatureSettings(start_s=0.5, interval_s=0.5, n_frames=4, spectrogram_s=2.0, timeout_s=10.0)
+CANARY = "canary.mp4"
+FILMS = {
+    "a.mp4": ["-c:v", "libx264", "-preset", "ultrafast", "-g", "12", "-c:a", "aac"],
+    "b.mp4": ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "aac", "-movflags", "+faststart"],
+    "c.webm": ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"],
+    "d.mkv": ["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"],
+    "e.ts": ["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"],
+    "f.flv": ["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-ar", "44100"],
+}
+PLAYLISTS = (
+    "#EXTM3U\n#EXT-X-TARGETDURATION:30\n#EXTINF:3,\nfile://{canary}\n#EXT-X-ENDLIST\n",
+    '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="file://{canary}"\n#EXTINF:3,\n{canary}\n#EXT-X-ENDLIST\n',
+    "ffconcat version 1.0\nfile {canary}\n",
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><BaseURL>{canary}</BaseURL></Period></MPD>',
+    "[playlist]\nFile1=file://{canary}\n",
+)
+
+
+def make_films(folder: Path) -> list[bytes]:
+    """Small good films, one a container, and the canary beside them."""
+    ffmpeg = [find_ffmpeg(None), "-nostdin", "-v", "error", "-y"]
+    inputs = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=12", "-f", "lavfi", "-i", "sine=330"]
+    for name, codecs in {**FILMS, CANARY: FILMS["a.mp4"]}.items():
+        run_child([*ffmpeg, *inputs, "-t", "3", "-pix_fmt", "yuv420p", *codecs, str(folder / name)], timeout_s=60)
+    return [(folder / name).read_bytes() for name in FILMS]
+
+
+def mutate(kind: str, films: list[bytes], dice: random.Random, canary: Path) -> bytes:
+    """One file of a kind of `KINDS`."""
+    data = bytearray(dice.choice(films))
+    if kind == "flipped":
+        for _ in range(dice.choice([1, 8, 64, 512])):
+            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    elif kind == "cut":
+        start = dice.choice([0, 0, dice.randrange(len(data))])
+        del data[dice.randrange(start, len(data)) :]
+        del data[:start]
+    elif kind == "spliced":
+        other = dice.choice(films)
+        start, length = dice.randrange(len(other)), dice.randrange(1, 8192)
+        at = dice.randrange(len(data))
+        data[at : at + dice.choice([0, length])] = other[start : start + length]
+    elif kind == "forged":
+        _forge(data, dice)
+    else:
+        text = dice.choice(PLAYLISTS).format(canary=canary).encode()
+        data = bytearray(dice.choice([b"", b"\xef\xbb\xbf", bytes(data[: dice.choice([0, 32])])]) + text)
+    return bytes(data)
+
+
+KINDS = ("flipped", "cut", "spliced", "forged", "playlist")
+
+
+def _forge(data: bytearray, dice: random.Random) -> None:
+    """Numbers that no honest header has, at and after the names of boxes, else somewhere at the start."""
+    boxes = [
+        found.end() for found in re.finditer(rb"stsz|stco|stts|stsc|ctts|mdhd|mvhd|tkhd|elst|avc1|stsd|moov", data)
+    ]
+    for _ in range(dice.choice([1, 2, 6])):
+        at = dice.choice(boxes) + dice.choice([-8, 0, 4, 8, 12, 16, 24]) if boxes else dice.randrange(600)
+        number = dice.choice([0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFF0000, dice.getrandbits(32)])
+        if 0 <= at <= len(data) - 4:
+            struct.pack_into(">I", data, at, number)
+
+
+def write_mutants(folder: Path, n: int, seed: int) -> list[Path]:
+    """`n` mutated files, the same ones for the same seed; every kind as often."""
+    (folder / "good").mkdir()
+    films = make_films(folder / "good")
+    paths = []
+    for i in range(n):
+        path = folder / f"{i:04d}-{KINDS[i % len(KINDS)]}.mp4"
+        path.write_bytes(mutate(KINDS[i % len(KINDS)], films, random.Random(f"{seed}-{i}"), folder / "good" / CANARY))
+        paths.append(path)
+    return paths
+
+
+def extract_all(paths: list[Path]) -> list[tuple[Path, str, float]]:
+    """Of each file: what became of it (`kept`, or the reason), and seconds since the one before it was done."""
+    outcomes, since = [], time.monotonic()
+    for path, result in zip(paths, extract_many(paths, SETTINGS), strict=True):
+        now = time.monotonic()
+        outcomes.append((path, result.reason if isinstance(result, MediaError) else "kept", now - since))
+        since = now
+    return outcomes
+
+
+def touched_besides(trace: str, folder: Path) -> list[str]:
+    """The lines of a trace that open one of the good films, the canary among them, or reach for an address."""
+    opened = re.compile(rf'open(?:at)?\([^"]*"{re.escape(str(folder))}/good/')
+    return [line for line in trace.splitlines() if opened.search(line) or "sa_family=AF_INET" in line]
+
+
+def run() -> str:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = write_mutants(folder, N_FILES, seed=7)
+        trace = folder / "trace.txt"
+        command = [sys.executable, "-m", "benchmarks.fuzz", *map(str, paths)]
+        if strace := shutil.which("strace"):
+            command[:0] = [strace, "-f", "--seccomp-bpf", "-qq", "-e", "trace=openat,open,connect", "-o", str(trace)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True)
+        outcomes = [line.split("\t") for line in said.stdout.splitlines()]
+        counts = Counter((Path(path).stem.partition("-")[2], reason) for path, reason, _ in outcomes)
+        reasons = sorted({reason for _, reason in counts})
+        rows: list[list[object]] = [[kind, *(counts[kind, reason] for reason in reasons)] for kind in KINDS]
+        touched = touched_besides(trace.read_text(errors="replace"), folder) if strace else None
+        looked = "not looked for: no strace" if touched is None else f"{len(touched)}"
+    worst = max(float(seconds) for *_, seconds in outcomes)
+    return table(f"{N_FILES:,} mutated files: what became of them", ["", *reasons], rows) + (
+        f"\nOf six small films, 3 s each, with a budget of {SETTINGS.timeout_s:g} s a file; the slowest took "
+        f"{worst:.1f} s.\nOther films opened, or addresses reached for: {looked}. "
+        f"Tried once more: {said.stderr.count('tried once more')}.\n"
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)  # on stderr: what was tried once more
+    for mutant, reason, seconds in extract_all([Path(argument) for argument in sys.argv[1:]]):
+        print(mutant, reason, f"{seconds:.3f}", sep="\t")
