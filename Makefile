@@ -16,7 +16,7 @@ export PYTHONUNBUFFERED := 1
 export no_proxy := 127.0.0.1,localhost,$(no_proxy),$(NO_PROXY)
 export NO_PROXY := $(no_proxy)
 
-.PHONY: help demo demo-clean test check docs bench bench-model format requirements clean
+.PHONY: help demo demo-clean test oracle check docs bench bench-model format requirements clean
 
 help:  ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,8 +27,13 @@ demo: $(VENV)/.installed  ## see the whole job on this machine; ONCE=1 ends when
 demo-clean:  ## forget what the demo made
 	@rm -rf $(DEMO_FOLDER)
 
-test: $(VENV)/.installed  ## run every test
+test: oracle  ## run every test
 	@$(BIN)/python -m pytest
+
+oracle: .cache/oracle-jax/.installed  ## install what the triplet losses are compared with: tensorflow-addons, and JAX
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+		$(MAKE) --no-print-directory .cache/oracle/.installed; \
+	else echo "tensorflow-addons, the oracle of the triplet losses, needs Python 3.11: its tests are skipped"; fi
 
 check: $(VENV)/.installed  ## format, lint, types, layers, docs
 	@$(BIN)/ruff format --check --quiet . || { echo "fix: make format"; exit 1; }
@@ -57,6 +62,14 @@ requirements: $(VENV)/.installed  ## compile requirements*.txt from pyproject.to
 
 clean: demo-clean  ## forget the environment too
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache
+
+# Each in an environment of its own: neither agrees with our TensorFlow.
+.cache/%/.installed: tests/model/oracle/%.txt $(VENV)/.installed
+	@echo "installing into .cache/$* (once) ..."
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .cache/$*
+	@index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
+		$(BIN)/uv pip install --quiet $${index:+--default-index "$$index"} --python .cache/$*/bin/python -r $<
+	@touch $@
 
 # The stamp is written last, so an installation that was interrupted is taken up again.
 $(VENV)/.installed: requirements-dev.txt pyproject.toml

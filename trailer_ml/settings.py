@@ -211,11 +211,16 @@ class ShardSettings(StageSettings):
     """A reader skips so many records that do not parse, and names them; one more is an error."""
 
 
+Mining = Literal["triplet_semi_hard", "triplet_hard"]
+Distance = Literal["L2", "squared-L2", "angular"]
+
+
 class PhaseSettings(StageSettings):
     """One phase of training."""
 
     name: str
-    loss: Literal["classifier", "triplet_semi_hard"]
+    loss: Literal["classifier"] | Mining
+    """classifier: genres, by cross-entropy. triplet_semi_hard and triplet_hard: as of tensorflow-addons."""
     epochs: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     trainable_layers: int = Field(default=0, ge=-1)
@@ -258,6 +263,8 @@ class ModelSettings(StageSettings):
     genres_per_batch: int = Field(default=6, ge=2)
     trailers_per_genre: int = Field(default=4, ge=2)
     margin: float = Field(default=0.2, gt=0)
+    distance: Distance = "L2"
+    """What the triplet losses compare: L2, squared-L2, or angular, which is 1 - cosine."""
     seed: int = 7
     validation_share: Share = 0.1
     test_share: Share = 0.2

@@ -7,12 +7,12 @@ import tensorflow as tf
 
 from trailer_ml.model.losses import (
     ActiveTripletShare,
-    Distance,
     MeanPairDistance,
     TripletSemiHardLoss,
     pairwise_distances,
     triplet_semi_hard_loss,
 )
+from trailer_ml.settings import Distance
 
 METRICS: list[Distance] = ["L2", "squared-L2", "angular"]
 

@@ -1,23 +1,29 @@
-"""Triplet semi-hard loss on `keras.ops`, so that it runs on every Keras backend.
+"""Triplet losses on `keras.ops`, so that they run on every Keras backend.
 
-It means what `TripletSemiHardLoss` of tensorflow-addons 0.23 means. For every anchor i and every other example j of
-its class (the positive), the negative is the nearest one that lies farther away than j; where there is none, the
-farthest one. The loss is the mean over these pairs of max(0, margin + d(i, j) - d(i, negative)).
+They mean what `TripletSemiHardLoss` and `TripletHardLoss` of tensorflow-addons 0.23 mean, in value and in gradient.
+Semi-hard: for every anchor i and every other example j of its class (the positive), the negative is the nearest one
+that lies farther away than j; where there is none, the farthest one. The loss is the mean over these pairs of
+max(0, margin + d(i, j) - d(i, negative)). Hard: each anchor has one positive, its farthest, and one negative, its
+nearest; the loss is the mean over the anchors.
 
-Two cases are worth knowing. A batch without any pair has loss 0 here, where 0 / 0 made NaN there. A batch of one
-class has no negatives, and as there each pair counts margin + d(i, j). Halves are computed in float32.
+Where ours is meant to be better (docs/decisions/0015): a batch without any pair has semi-hard loss 0, where 0 / 0 made
+NaN there; the soft margin of far points is a number, where exp overflowed there. As there, in a batch of one class each
+pair counts margin + d(i, j) semi-hard and each anchor the margin hard; a hard anchor without a positive has one at
+distance 0. Whatever comes in is computed in float32, and the loss has the vectors' dtype.
 
 Does not belong here: batches that give the loss something to mine (batches.py).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
-Distance = Literal["L2", "squared-L2", "angular"]
+if TYPE_CHECKING:
+    from trailer_ml.settings import Distance, Mining
+
 PACKAGE = "trailer_ml"
 
 
@@ -47,42 +53,94 @@ def pairwise_distances(vectors: Any, distance: Distance = "L2") -> Any:
     return ops.where(is_apart, ops.sqrt(ops.where(is_apart, squared, 1.0)), 0.0)
 
 
-def semi_hard_terms(labels: Any, vectors: Any, margin: float, distance: Distance = "L2") -> tuple[Any, Any, Any]:
+def semi_hard_terms(labels: Any, vectors: Any, margin: float, distance: Distance = "L2") -> tuple[Any, Any]:
     """What each pair of anchor and positive contributes.
 
     Args:
         labels: (n,) or (n, 1), one class an example.
-        vectors: (n, d) float.
+        vectors: (n, d) float32.
         margin: by how much a negative should be farther away than the positive.
         distance: as of `pairwise_distances`.
 
     Returns:
-        (n, n) the terms, 0 where there is no pair; (n, n) bool where there is one; (n, n) all distances.
+        (n, n) the terms, 0 where there is no pair; (n, n) float, 1 where there is one.
     """
-    labels = ops.reshape(labels, (-1, 1))
     distances = pairwise_distances(vectors, distance)
-    is_same = ops.equal(labels, ops.transpose(labels))
-    is_negative = ops.logical_not(is_same)
+    is_negative, is_pair = _relations(labels, distances)
     # the axes of the cube are anchor, positive, negative
-    is_farther = ops.logical_and(is_negative[:, None, :], distances[:, None, :] > distances[:, :, None])
-    nearest_farther = ops.min(ops.where(is_farther, distances[:, None, :], float("inf")), axis=2)
-    farthest = ops.max(ops.where(is_negative, distances, 0.0), axis=1, keepdims=True)
-    negative = ops.where(ops.any(is_farther, axis=2), nearest_farther, farthest)
-    is_pair = ops.logical_and(is_same, ops.eye(ops.shape(distances)[0], dtype=distances.dtype) < 1)  # not itself
-    terms = ops.where(is_pair, ops.maximum(margin + distances - negative, 0.0), 0.0)
-    return terms, is_pair, distances
+    is_farther = is_negative[:, None, :] * ops.cast(distances[:, None, :] > distances[:, :, None], distances.dtype)
+    nearest_farther = _masked_min(distances[:, None, :], is_farther)
+    negative = ops.where(ops.any(is_farther > 0, axis=2), nearest_farther, _masked_max(distances, is_negative)[:, None])
+    return ops.maximum((margin + distances - negative) * is_pair, 0.0), is_pair
+
+
+def hard_gaps(labels: Any, vectors: Any, distance: Distance = "L2") -> Any:
+    """(n,) by how much the farthest positive of each anchor is farther than its nearest negative."""
+    distances = pairwise_distances(vectors, distance)
+    is_negative, is_pair = _relations(labels, distances)
+    return _masked_max(distances, is_pair) - _masked_min(distances, is_negative)
+
+
+def _relations(labels: Any, distances: Any) -> tuple[Any, Any]:
+    """(n, n) 1 where j is of another class than i; (n, n) 1 where j is another example of the same class; else 0."""
+    labels = ops.reshape(labels, (-1, 1))
+    is_same = ops.cast(ops.equal(labels, ops.transpose(labels)), distances.dtype)
+    return 1.0 - is_same, is_same - ops.eye(ops.shape(distances)[0], dtype=distances.dtype)
+
+
+def _masked_max(values: Any, mask: Any) -> Any:
+    """Along the last axis, the largest where the mask is 1, and the least of all where it is 1 nowhere.
+
+    This and its twin are tensorflow-addons' own arithmetic: equal values so share the gradient as they do there.
+    """
+    least = ops.min(values, axis=-1, keepdims=True)
+    return ops.max((values - least) * mask, axis=-1) + ops.squeeze(least, axis=-1)
+
+
+def _masked_min(values: Any, mask: Any) -> Any:
+    """Along the last axis, the least where the mask is 1, and the largest of all where it is 1 nowhere."""
+    largest = ops.max(values, axis=-1, keepdims=True)
+    return ops.min((values - largest) * mask, axis=-1) + ops.squeeze(largest, axis=-1)
 
 
 def triplet_semi_hard_loss(labels: Any, vectors: Any, margin: float = 1.0, distance: Distance = "L2") -> Any:
     """The loss of a batch, a scalar of the vectors' dtype; arguments as of `semi_hard_terms`."""
-    precise = ops.cast(vectors, "float32")
-    terms, is_pair, _ = semi_hard_terms(labels, precise, margin, distance)
-    n_pairs = ops.maximum(ops.sum(ops.cast(is_pair, "float32")), 1.0)
-    return ops.cast(ops.sum(terms) / n_pairs, vectors.dtype)
+    terms, is_pair = semi_hard_terms(labels, ops.cast(vectors, "float32"), margin, distance)
+    return ops.cast(ops.sum(terms) / ops.maximum(ops.sum(is_pair), 1.0), vectors.dtype)
+
+
+def triplet_hard_loss(
+    labels: Any, vectors: Any, margin: float = 1.0, distance: Distance = "L2", *, soft: bool = False
+) -> Any:
+    """The loss of a batch, a scalar of the vectors' dtype.
+
+    Args:
+        labels: (n,) or (n, 1), one class an example.
+        vectors: (n, d) float.
+        margin: by how much the nearest negative should be farther away than the farthest positive.
+        distance: as of `pairwise_distances`.
+        soft: log(1 + exp(gap)) instead of max(0, margin + gap); the margin is not used.
+    """
+    gaps = hard_gaps(labels, ops.cast(vectors, "float32"), distance)
+    terms = ops.softplus(gaps) if soft else ops.maximum(gaps + margin, 0.0)
+    return ops.cast(ops.mean(terms), vectors.dtype)
+
+
+class _TripletLoss(keras.losses.Loss):
+    """What both losses keep."""
+
+    def __init__(self, margin: float = 1.0, distance: Distance = "L2", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.margin = margin
+        self.distance = distance
+
+    def get_config(self) -> dict[str, Any]:
+        """What it takes to make it again."""
+        return {**super().get_config(), "margin": self.margin, "distance": self.distance}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class TripletSemiHardLoss(keras.losses.Loss):
+class TripletSemiHardLoss(_TripletLoss):
     """`triplet_semi_hard_loss` for `model.compile`.
 
     Args:
@@ -94,32 +152,84 @@ class TripletSemiHardLoss(keras.losses.Loss):
     def __init__(
         self, margin: float = 1.0, distance: Distance = "L2", name: str = "triplet_semi_hard_loss", **kwargs: Any
     ) -> None:
-        super().__init__(name=name, **kwargs)
-        self.margin = margin
-        self.distance = distance
+        super().__init__(margin, distance, name=name, **kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of a batch; labels (n,), vectors (n, d)."""
         return triplet_semi_hard_loss(y_true, y_pred, self.margin, self.distance)
 
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TripletHardLoss(_TripletLoss):
+    """`triplet_hard_loss` for `model.compile`.
+
+    Args:
+        margin: by how much the nearest negative should be farther away than the farthest positive.
+        distance: L2, squared-L2 or angular.
+        soft: as of `triplet_hard_loss`.
+        name: as of Keras.
+    """
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        distance: Distance = "L2",
+        *,
+        soft: bool = False,
+        name: str = "triplet_hard_loss",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(margin, distance, name=name, **kwargs)
+        self.soft = soft
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of a batch; labels (n,), vectors (n, d)."""
+        return triplet_hard_loss(y_true, y_pred, self.margin, self.distance, soft=self.soft)
+
     def get_config(self) -> dict[str, Any]:
         """What it takes to make it again."""
-        return {**super().get_config(), "margin": self.margin, "distance": self.distance}
+        return {**super().get_config(), "soft": self.soft}
+
+
+LOSSES: dict[Mining, type[_TripletLoss]] = {
+    "triplet_semi_hard": TripletSemiHardLoss,
+    "triplet_hard": TripletHardLoss,
+}
+"""By their name in the settings."""
 
 
 class ActiveTripletShare(keras.metrics.Mean):
-    """The share of pairs whose term is above 0: at 0 there is nothing left to learn from, at 1 nothing was learnt."""
+    """The share of triplets whose term is above 0: at 0 there is nothing left to learn from, at 1 nothing was learnt.
 
-    def __init__(self, margin: float, name: str = "active_share") -> None:
+    Args:
+        margin: of the loss.
+        distance: of the loss.
+        mining: what the loss makes triplets of: each pair and its semi-hard negative, or each anchor.
+        name: as of Keras.
+    """
+
+    def __init__(
+        self,
+        margin: float,
+        distance: Distance = "L2",
+        mining: Mining = "triplet_semi_hard",
+        name: str = "active_share",
+    ) -> None:
         super().__init__(name=name)
         self.margin = margin
+        self.distance = distance
+        self.mining = mining
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add one batch."""
         del sample_weight
-        terms, is_pair, _ = semi_hard_terms(y_true, ops.cast(y_pred, "float32"), self.margin)
-        n_active = ops.sum(ops.cast(terms > 0, "float32"))
-        super().update_state(n_active / ops.maximum(ops.sum(ops.cast(is_pair, "float32")), 1.0))
+        vectors = ops.cast(y_pred, "float32")
+        if self.mining == "triplet_hard":
+            share = ops.mean(ops.cast(hard_gaps(y_true, vectors, self.distance) + self.margin > 0, "float32"))
+        else:
+            terms, is_pair = semi_hard_terms(y_true, vectors, self.margin, self.distance)
+            share = ops.sum(ops.cast(terms > 0, "float32")) / ops.maximum(ops.sum(is_pair), 1.0)
+        super().update_state(share)
 
 
 class MeanPairDistance(keras.metrics.Mean):

@@ -1,4 +1,4 @@
-"""Training: a warm-up as a genre classifier, then triplet semi-hard phases with more and more layers trainable.
+"""Training: a warm-up as a genre classifier, then triplet phases with more and more layers trainable.
 
 Each phase is a row of the settings. The leading phases with loss `classifier` are the warm-up, the others follow;
 each of the two is a task. Every epoch ends with a checkpoint, every phase with `phases/<number>.json`; whatever is
@@ -29,7 +29,7 @@ from trailer_ml.model.dataset import read_dataset
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.frozen import N_VIEWS, keep_frozen
 from trailer_ml.model.initial import read_or_make_initial, set_up_keras
-from trailer_ml.model.losses import ActiveTripletShare, MeanPairDistance, TripletSemiHardLoss
+from trailer_ml.model.losses import LOSSES, ActiveTripletShare, MeanPairDistance
 from trailer_ml.model.towers import HEAD_NAMES, build_trainer
 from trailer_ml.records import PhaseSummary
 from trailer_ml.storage import model_key
@@ -154,18 +154,21 @@ class _Training:
         """The model of a phase, the right layers trainable, with a fresh optimizer."""
         set_up_keras(self.model)
         set_trainable(self.encoder.get_layer("backbone").backbone, phase.trainable_layers)
-        is_classifier = phase.loss == "classifier"
         trainer = build_trainer(
             self.encoder,
             len(self.dataset.genres),
-            is_classifier=is_classifier,
+            is_classifier=phase.loss == "classifier",
             with_backbone=phase.trainable_layers != 0,
         )
-        loss: dict[str, Any] = {"embedding": TripletSemiHardLoss(self.model.margin)}
-        metrics: dict[str, Any] = {"embedding": [ActiveTripletShare(self.model.margin), MeanPairDistance()]}
-        if is_classifier:
+        loss: dict[str, Any]
+        metrics: dict[str, Any]
+        if phase.loss == "classifier":
             loss = {name: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for name in HEAD_NAMES}
             metrics = {name: ["accuracy"] for name in HEAD_NAMES}
+        else:
+            margin, distance = self.model.margin, self.model.distance
+            loss = {"embedding": LOSSES[phase.loss](margin, distance)}
+            metrics = {"embedding": [ActiveTripletShare(margin, distance, phase.loss), MeanPairDistance()]}
         # XLA takes longer to compile than the demo takes to train; where there is a GPU it has yet to be measured.
         trainer.compile(keras.optimizers.Adam(phase.learning_rate), loss=loss, metrics=metrics, jit_compile=False)
         trainer.optimizer.build(trainer.trainable_variables)
