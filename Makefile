@@ -16,7 +16,7 @@ export PYTHONUNBUFFERED := 1
 export no_proxy := 127.0.0.1,localhost,$(no_proxy),$(NO_PROXY)
 export NO_PROXY := $(no_proxy)
 
-.PHONY: help demo demo-clean test oracle check docs bench bench-model format requirements clean
+.PHONY: help demo demo-clean test oracle check docs bench bench-features bench-model format requirements clean
 
 help:  ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,13 @@ bench: $(VENV)/.installed  ## repeat the figures of docs/benchmarks.md
 
 bench-model: $(VENV)/.installed  ## the model's figures: reading, epochs, trailers a second, share of a GPU's peak
 	@$(BIN)/python -m benchmarks model
+
+bench-features: $(VENV)/.installed  ## ours beside the seed recipe and other libraries, on films made once in .cache
+	@index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
+		test -x .cache/peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .cache/peers; \
+		$(BIN)/uv pip install --quiet $${index:+--default-index "$$index"} --python .cache/peers/bin/python \
+		opencv-python-headless decord2 'av<19' numpy
+	@$(BIN)/python -m benchmarks features
 
 format: $(VENV)/.installed  ## format the code
 	@$(BIN)/ruff format --quiet .

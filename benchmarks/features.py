@@ -1,73 +1,221 @@
-"""Ten frames and a spectrogram: ours against the seed recipe (two ffmpeg processes that decode the whole segment)."""
+"""Ten frames and a spectrogram: ours beside the seed recipe, the least that has to be decoded, and other libraries."""
 
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.measure import interleaved, table
-from trailer_ml.features.extract import extract_features
+import numpy as np
+
+from benchmarks.films import FOLDER, SET, find_film
+from benchmarks.measure import interleaved, table, wall_seconds
+from trailer_ml.features.container import Deadline, Source, open_media, time_base_of
+from trailer_ml.features.extract import Features, extract_features
+from trailer_ml.features.pool import extract_many
+from trailer_ml.features.sampling import plan_instants
+from trailer_ml.features.video import VideoReader
 from trailer_ml.media.ffmpeg import find_ffmpeg
 from trailer_ml.processes import run_child
 from trailer_ml.settings import FeatureSettings
 
-SIZES = {"360p H.264": (640, 360), "720p H.264": (1280, 720)}
-SECONDS = 150
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
+    from benchmarks.films import Film
 
-def make_video(path: Path, width: int, height: int) -> None:
-    """Hard cuts between moving pictures with grain, keyframes every 2-5 s, two voices of sound."""
-    size = f"s={width}x{height}:r=24"
-    shots = [
-        f"testsrc2={size}:d=11",
-        f"mandelbrot={size}",
-        f"life={size}:mold=10:ratio=0.3",
-        f"gradients={size}:speed=0.05",
-    ]
-    inputs = [argument for shot in shots for argument in ("-f", "lavfi", "-t", "10", "-i", shot)]
-    graph = "".join(f"[{i}:v]noise=alls=12:allf=t,format=yuv420p,setsar=1[v{i}];" for i in range(len(shots)))
-    graph += "".join(f"[v{i}]" for i in range(len(shots))) + f"concat=n={len(shots)}:v=1,loop=-1:960[v]"
-    sound = ["-f", "lavfi", "-i", "aevalsrc=sin(440*t*t/9)|random(0)/4:s=44100"]
-    encode = ["-c:v", "libx264", "-preset", "veryfast", "-g", "120", "-keyint_min", "48", "-c:a", "aac"]
-    select = ["-filter_complex", graph, "-map", "[v]", "-map", f"{len(shots)}:a", "-t", str(SECONDS)]
-    ffmpeg = [find_ffmpeg(None), "-nostdin", "-v", "error", "-y"]
-    run_child([*ffmpeg, *inputs, *sound, *select, *encode, "-movflags", "+faststart", str(path)], timeout_s=600)
+EXACT = FeatureSettings()
+KEYFRAME = FeatureSettings(sampler="keyframe")
+ROUNDS = 1
+PEERS = ("opencv", "decord2", "pyav")
+PEERS_PYTHON = FOLDER.with_name("peers") / "bin" / "python"
+N_FILES = 1000
+SEED_SEGMENT = ("-ss", "5", "-t", "125")
+SEED_CHAIN = "scale=560:-1,crop=224:224:168:45"
+SEED_SPECTRUM = "showspectrumpic=s=224x224:legend=0"
 
 
 def seed_recipe(path: Path) -> None:
-    segment = [find_ffmpeg(None), "-nostdin", "-v", "error", "-y", "-ss", "5", "-t", "125", "-i", str(path)]
+    """Two ffmpeg processes that decode the whole segment."""
+    segment = [find_ffmpeg(), "-nostdin", "-v", "error", "-y", *SEED_SEGMENT, "-i", str(path)]
     with tempfile.TemporaryDirectory() as folder:
-        run_child(
-            [*segment, "-r", "1/12", "-vf", "scale=560:-2,crop=224:224:168:45", f"{folder}/%03d.png"], timeout_s=300
-        )
-        run_child(
-            [*segment, "-lavfi", "showspectrumpic=s=224x224:legend=0", f"{folder}/spectrogram.png"], timeout_s=300
-        )
+        run_child([*segment, "-r", "1/12", "-vf", SEED_CHAIN, f"{folder}/%03d.png"], timeout_s=600)
+        run_child([*segment, "-lavfi", SEED_SPECTRUM, f"{folder}/spectrogram.png"], timeout_s=600)
+
+
+def floor(path: Path, settings: FeatureSettings) -> None:
+    """Demultiplexing, and decoding of the sound and of those frames that the wanted ones are made from."""
+    with open_media(path, settings, Deadline(600)) as source:
+        source.keep_only(source.video)
+        decode_wanted(source, plan_instants(settings, source.duration_s), settings.sampler)
+        if sound := source.audio:
+            source.keep_only(sound)
+            source.container.seek(round(settings.start_s / time_base_of(sound)), stream=sound)
+            for packet in source.container.demux(sound):
+                if packet.pts is not None and packet.pts * packet.time_base > settings.start_s + settings.spectrogram_s:
+                    break
+                sound.codec_context.decode(packet if packet.size else None)
+
+
+def decode_wanted(source: Source, instants_s: Sequence[float], sampler: str) -> None:
+    codec, time_base = source.video.codec_context, time_base_of(source.video)
+    early = "DEFAULT" if codec.name == "libdav1d" else "NONREF"
+    last = None
+    for instant_s in instants_s:
+        target = math.ceil((instant_s - 1e-4) / time_base)
+        source.container.seek(target, stream=source.video)
+        for packet in source.container.demux(source.video):
+            if sampler == "keyframe":
+                codec.skip_frame = "NONKEY"
+                if packet.pts != last:
+                    codec.decode(packet) or codec.decode(None)
+                last = packet.pts
+                break
+            codec.skip_frame = early if packet.pts is not None and packet.pts < target else "DEFAULT"
+            if any(frame.pts >= target for frame in codec.decode(packet if packet.size else None)):
+                break
+
+
+def pictures_alone(path: Path) -> None:
+    """What a peer does: the frames, and no sound."""
+    from av.video.reformatter import VideoReformatter
+
+    from trailer_ml.features.geometry import Box, crop_frame, plan_crop, shape_of
+
+    with open_media(path, EXACT, Deadline(600)) as source:
+        reader = VideoReader(source, Deadline(600))
+        reformatter = VideoReformatter()
+        for grabbed in reader.grab_exact(plan_instants(EXACT, source.duration_s)):
+            crop = plan_crop(shape_of(grabbed.frame, 1.0), EXACT.image_size, Box())
+            crop_frame(grabbed.frame, crop, EXACT.image_size, reformatter)
+
+
+def peer_seconds(name: str, path: Path, instants_s: Sequence[float]) -> float:
+    """Nan where it is not installed or cannot do it."""
+    script = str(Path(__file__).with_name("peers.py"))
+    command = [str(PEERS_PYTHON), script, name, str(path), ",".join(map(str, instants_s))]
+    if not PEERS_PYTHON.exists():
+        return math.nan
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return float(done.stdout.split()[0]) if done.returncode == 0 else math.nan
+
+
+def speed_row(film: Film) -> tuple[list[object], list[float]]:
+    path = find_film(film)
+    calls: dict[str, Callable[[], object]] = {
+        "seed": partial(seed_recipe, path),
+        "exact": partial(extract_features, path, EXACT),
+        "floor": partial(floor, path, EXACT),
+        "keyframe": partial(extract_features, path, KEYFRAME),
+        "keyframe's floor": partial(floor, path, KEYFRAME),
+    }
+    took = interleaved(calls, rounds=ROUNDS, warm_up=False)
+    ratios = [took["seed"] / took["exact"], took["seed"] / took["keyframe"],
+              took["exact"] / took["floor"], took["keyframe"] / took["keyframe's floor"]]  # fmt: skip
+    per_hour = [3600 / took[name] for name in ("exact", "keyframe")]
+    row = [film.name, *(f"{took[name]:.2f} s" for name in ("seed", "exact", "keyframe")),
+           *(f"{ratio:.1f}×" for ratio in ratios[:2]), *(f"{ratio:.2f}×" for ratio in ratios[2:]),
+           *(f"{number:,.0f}" for number in per_hour)]  # fmt: skip
+    return row, ratios
+
+
+def speed() -> str:
+    rows, ratios = zip(*(speed_row(film) for film in SET), strict=True)
+    means = [math.prod(column) ** (1 / len(column)) for column in zip(*ratios, strict=True)]
+    mean_row = ["geometric mean", "", "", "", *(f"{mean:.1f}×" for mean in means[:2]),
+                *(f"{mean:.2f}×" for mean in means[2:]), "", ""]  # fmt: skip
+    header = ("", "seed recipe", "exact", "keyframe", "exact is", "keyframe is", "exact takes, of its floor",
+              "keyframe takes, of its floor", "exact, trailers a core-hour", "keyframe")  # fmt: skip
+    return table("Features: CPU seconds for one trailer", header, [*rows, mean_row])
+
+
+def peers() -> str:
+    rows = []
+    for film in SET:
+        path = find_film(film)
+        instants_s = [t for t in EXACT.instants_s if t < film.seconds]
+        ours, theirs = [], {name: [] for name in PEERS}
+        for _ in range(ROUNDS):
+            ours.append(interleaved({"": partial(pictures_alone, path)}, rounds=1, warm_up=False)[""])
+            for name, values in theirs.items():
+                values.append(peer_seconds(name, path, instants_s))
+        best = {name: min(values) for name, values in theirs.items()}
+        fastest = min((value for value in best.values() if not math.isnan(value)), default=math.nan)
+        shown = ["cannot" if math.isnan(value) else f"{value:.2f} s" for value in best.values()]
+        rows.append([film.name, f"{min(ours):.2f} s", *shown, f"{fastest / min(ours):.2f}×"])
+    header = ("", "ours", "OpenCV", "decord2", "PyAV, plain", "ours, against the fastest")
+    return table("Features: the same pictures by others, one thread, without sound", header, rows)
+
+
+def likeness() -> str:
+    rows = []
+    for film in SET:
+        path = find_film(film)
+        features = extract_features(path, EXACT)
+        expected, spectrogram = ffmpeg_features(path, features)
+        off = np.abs(features.frames.astype(int) - expected).mean(axis=(1, 2, 3)).max()
+        correlation = np.corrcoef(features.spectrogram.ravel(), spectrogram.ravel())[0, 1]
+        sound_off = np.abs(features.spectrogram.astype(int) - spectrogram).mean()
+        rows.append([film.name, f"{off:.2f}", f"{correlation:.5f}", f"{sound_off:.2f}"])
+    header = ("", "worst frame: mean difference of 255", "spectrogram: correlation", "mean difference of 255")
+    return table("Features: against the pictures of ffmpeg's own program", header, rows)
+
+
+def ffmpeg_features(path: Path, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """The first frame at or after each instant, found by decoding everything, and the spectrogram."""
+    ffmpeg, raw = [find_ffmpeg(), "-nostdin", "-v", "error"], ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    edges = [t - 1e-4 for t in EXACT.instants_s[: len(features.frames)]]
+    first_after = "+".join(f"gte(t,{t})*(isnan(prev_selected_t)+lt(prev_selected_t,{t}))" for t in edges)
+    chain = f"select='{first_after}',{SEED_CHAIN}"
+    command = [*ffmpeg, "-i", str(path), "-vf", chain, "-fps_mode", "passthrough", *raw]
+    frames = run_child(command, timeout_s=600).stdout
+    sound = run_child([*ffmpeg, *SEED_SEGMENT, "-i", str(path), "-lavfi", SEED_SPECTRUM, *raw], timeout_s=600).stdout
+    return (np.frombuffer(frames, np.uint8).reshape(features.frames.shape),
+            np.frombuffer(sound, np.uint8).reshape(features.spectrogram.shape))  # fmt: skip
+
+
+def many() -> str:
+    """Memory of a process over one and over many files, and what a second process adds."""
+    short, tall = find_film(SET[0]), find_film(next(film for film in SET if film.height == 1080))
+    jobs = {
+        "peak of a worker, 1080p exact": (tall, "exact", 3),
+        "after 20 files of 360p": (short, "keyframe", 20),
+        f"after {N_FILES:,}": (short, "keyframe", N_FILES),
+    }
+    rows = []
+    for name, (path, sampler, n) in jobs.items():
+        child = [sys.executable, "-m", "benchmarks.features", str(path), sampler, str(n)]
+        rows.append([name, f"{float(run_child(child, timeout_s=600).stdout):.0f} MB"])
+    calls = {str(n): partial(extract_all, [short] * 60, n) for n in (1, 2)}
+    took = interleaved(calls, rounds=ROUNDS, warm_up=False, measure=wall_seconds)
+    rows.append(["two processes, 60 files of 30 s", f"{took['1'] / took['2']:.2f} × one"])
+    return table("Features: many files", ("", "measured"), rows)
+
+
+def extract_all(paths: Sequence[Path], workers: int) -> None:
+    for features in extract_many(paths, EXACT, workers):
+        if not isinstance(features, Features):
+            raise features
 
 
 def run() -> str:
-    exact, keyframe = FeatureSettings(), FeatureSettings(sampler="keyframe")
-    rows: list[list[object]] = []
-    ratios: dict[str, list[float]] = {"exact": [], "keyframe": []}
+    return "\n".join((speed(), peers(), likeness(), many()))
+
+
+def show_peak(path: Path, sampler: str, n: int) -> None:
+    """What a worker does `n` times, and how much memory that took at most."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, (width, height) in SIZES.items():
-            path = Path(folder, f"{height}.mp4")
-            make_video(path, width, height)
-            seconds = interleaved(
-                {
-                    "seed": partial(seed_recipe, path),
-                    "exact": partial(extract_features, path, exact),
-                    "keyframe": partial(extract_features, path, keyframe),
-                },
-                rounds=1,
-            )
-            for ours, values in ratios.items():
-                values.append(seconds["seed"] / seconds[ours])
-            rows.append([name, *(f"{seconds[n]:.2f} s" for n in ("seed", "exact", "keyframe")),
-                         *(f"{values[-1]:.1f}×" for values in ratios.values())])  # fmt: skip
-    means = [f"{math.prod(values) ** (1 / len(values)):.1f}×" for values in ratios.values()]
-    rows.append(["geometric mean", "", "", "", *means])
-    header = ("150 s of", "seed recipe", "exact", "keyframe", "exact is", "keyframe is")
-    return table("Features: CPU seconds for one trailer", header, rows)
+        for _ in range(n):
+            settings = KEYFRAME if sampler == "keyframe" else EXACT
+            extract_features(path, settings).save_npz(Path(folder, "a.npz"))
+    # Not ru_maxrss, which begins with what the starting process had.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    print(int(status.split("VmHWM:")[1].split()[0]) / 1000)
+
+
+if __name__ == "__main__":
+    show_peak(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

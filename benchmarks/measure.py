@@ -36,10 +36,11 @@ def interleaved(
     *,
     rounds: int,
     measure: Callable[[Callable[[], object]], float] = cpu_seconds,
+    warm_up: bool = True,
 ) -> dict[str, float]:
     """The median of each, run in turn so that a noisy minute hits all alike; one round of warming up is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for name, call in calls.items():
             taken = measure(call)
             if number:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -44,6 +45,21 @@ def test_exact_frames_are_ffmpegs(clip: str, engine: str, make_video: Make, ffmp
     expected = ffmpeg_frames(path, DEMO.instants_s, SEED_CHAIN)
     assert mean_difference(features.frames, expected) <= 3
     assert (features.frame_times_s > np.array(DEMO.instants_s[: len(expected)]) - 2e-3).all()
+
+
+def test_av1_frames_that_no_other_is_made_from(make_video: Make, ffmpeg_frames: Rgb, tmp_path: Path) -> None:
+    """The decoder of AV1 cannot leave such frames out until the target and then take one up."""
+    path = tmp_path / "clip.mp4"
+    with av.open(make_video(seconds=9)) as source, av.open(path, "w") as container:
+        stream = container.add_stream("libsvtav1", rate=25, width=320, height=180, options={"preset": "12"})
+        for frame in source.decode(video=0):
+            frame.pict_type = av.video.frame.PictureType.NONE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    features = extract_features(path, DEMO)
+
+    np.testing.assert_allclose(features.frame_times_s, [1.0, 3.4, 5.8, 8.2], atol=1e-3)
+    assert mean_difference(features.frames, ffmpeg_frames(path, DEMO.instants_s[:4], SEED_CHAIN)) <= 3
 
 
 def mean_difference(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from trailer_ml.features.container import Deadline, Source
 
+_BATCH = 16384  # samples; handing over frames of 1024 one by one takes as long as the filter itself
+
 
 def no_spectrogram(size: int) -> NDArray[np.uint8]:
     """What stands for silence.
@@ -95,16 +97,29 @@ class _Drawing:
             self._sink,
         ).configure()
         self._graph = graph
+        self._waiting = av.AudioFifo()
 
     @staticmethod
     def _kind_of(frame: AudioFrame) -> tuple[int, str, str]:
         return frame.sample_rate, frame.format.name, frame.layout.name
 
     def push(self, frame: AudioFrame) -> None:
-        if frame.pts is not None and self._kind_of(frame) == self._kind:
-            self._source.push(frame)
+        if frame.pts is None or self._kind_of(frame) != self._kind:
+            return
+        if not self._waiting.samples:
+            self._waiting_pts = frame.pts
+        frame.pts = None  # rounded ones leave holes, which the queue does not take
+        self._waiting.write(frame)
+        if self._waiting.samples >= _BATCH:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if batch := self._waiting.read():
+            batch.pts = self._waiting_pts
+            self._source.push(batch)
 
     def finish(self) -> NDArray[np.uint8] | None:
+        self._hand_over()
         self._source.push(None)
         try:
             picture: NDArray[np.uint8] = self._sink.pull().to_ndarray()

@@ -73,6 +73,8 @@ class VideoReader:
         # The rate that every timestamp fits: where the frame rate varies, the average would be too slow.
         rate = max(source.video.base_rate or 0, source.video.average_rate or 0) or 25
         self._frame_ticks = math.floor(1 / rate / self._time_base)
+        # dav1d goes by what it is told first, and would leave out the wanted frame too.
+        self._may_skip = self._codec.name != "libdav1d"
         self._has_index = source.container.format.name.split(",")[0] in _INDEXED
 
     def grab_exact(self, instants_s: Sequence[float]) -> Iterator[Grabbed]:
@@ -127,7 +129,7 @@ class VideoReader:
         """Decodes on from here; until the target only what other frames are made from."""
         for packet in self._packets():
             is_early = packet.pts is not None and packet.pts < self._target
-            self._codec.skip_frame = "NONREF" if is_early else "DEFAULT"
+            self._codec.skip_frame = "NONREF" if is_early and self._may_skip else "DEFAULT"
             try:
                 decoded = self._codec.decode(packet if packet.size else None)
             except (av.error.InvalidDataError, av.error.EOFError):

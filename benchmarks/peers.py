@@ -1,0 +1,81 @@
+"""Ten exact pictures of a film by a library of others', one thread: prints the CPU seconds, importing it apart.
+
+    .cache/peers/bin/python benchmarks/peers.py opencv film.mp4 5,17,29
+
+It runs in an environment of its own (see the Makefile), so nothing of Trailer ML is imported here. Each is used as its
+manual says: the first frame at or after each instant, scaled to 560 wide, 224 x 224 cut out.
+"""
+
+import os
+import sys
+import time
+
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"
+WIDTH, X, Y, SIZE = 560, 168, 45, 224
+TOLERANCE_S = 1e-4
+
+
+def use_opencv(path, instants_s):
+    import cv2
+
+    cv2.setNumThreads(1)
+
+    def run():
+        video = cv2.VideoCapture(path)
+        rate = video.get(cv2.CAP_PROP_FPS)
+        height = round(WIDTH * video.get(cv2.CAP_PROP_FRAME_HEIGHT) / video.get(cv2.CAP_PROP_FRAME_WIDTH))
+        pictures = []
+        for instant_s in instants_s:
+            video.set(cv2.CAP_PROP_POS_FRAMES, first_at(instant_s, rate))
+            picture = cv2.resize(video.read()[1], (WIDTH, height), interpolation=cv2.INTER_CUBIC)
+            pictures.append(cv2.cvtColor(picture[Y : Y + SIZE, X : X + SIZE], cv2.COLOR_BGR2RGB))
+        return pictures
+
+    return run
+
+
+def use_decord2(path, instants_s):
+    import decord
+
+    def run():
+        size = decord.VideoReader(path, num_threads=1)[0].shape
+        video = decord.VideoReader(path, num_threads=1, width=WIDTH, height=round(WIDTH * size[0] / size[1]))
+        numbers = [first_at(instant_s, video.get_avg_fps()) for instant_s in instants_s]
+        return list(video.get_batch(numbers).asnumpy()[:, Y : Y + SIZE, X : X + SIZE])
+
+    return run
+
+
+def use_pyav(path, instants_s):
+    import av
+
+    def run():
+        pictures = []
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            for instant_s in instants_s:
+                container.seek(int(instant_s / stream.time_base), stream=stream)
+                frame = next(f for f in container.decode(stream) if f.time >= instant_s - TOLERANCE_S)
+                height = round(WIDTH * frame.height / frame.width)
+                picture = frame.to_ndarray(width=WIDTH, height=height, format="rgb24", interpolation="BICUBIC")
+                pictures.append(picture[Y : Y + SIZE, X : X + SIZE])
+        return pictures
+
+    return run
+
+
+def first_at(instant_s, rate):
+    return -int(-(instant_s - TOLERANCE_S) * rate // 1)
+
+
+PEERS = {"opencv": use_opencv, "decord2": use_decord2, "pyav": use_pyav}
+
+
+if __name__ == "__main__":
+    name, film, instants = sys.argv[1:]
+    call = PEERS[name](film, [float(text) for text in instants.split(",")])
+    before = time.process_time()
+    found = call()
+    seconds = time.process_time() - before
+    assert all(picture.shape == (SIZE, SIZE, 3) for picture in found)
+    print(seconds, [round(float(picture.mean()), 2) for picture in found])
