@@ -1,15 +1,15 @@
 """### A model: from shards to a champion.
 
 **Does:** fixes a data set (which shards, split by film) → warm-up as a genre classifier → the triplet phases, with
-more and more trainable layers → retrieval on films never trained on → promotes the model if it beats the champion →
-tells the index.
+more and more trainable layers → retrieval and near-duplicates on films never trained on → promotes the model if it
+beats the champion and finds no fewer near-duplicates → tells the index.
 
 **Runs:** every Sunday, by hand, and when new shards come while there is no champion yet and enough films are there
 (`TRAILER_MODEL_MIN_FILMS`). In every other case new shards are no reason to train: the first task is skipped and
 says so.
 
-**In:** `shards/`. **Out:** `models/<version>/`, `models/champion.json`, and an event of the asset `trailer_model`
-when the new model has become the champion.
+**In:** `shards/`, and `media/` of some held-out trailers. **Out:** `models/<version>/`, `models/champion.json`, and an
+event of the asset `trailer_model` when the new model has become the champion.
 
 **Safe to run twice:** yes. The version is determined by data and settings; finished phases are found and not
 repeated, and a phase that was cut off goes on from its last checkpoint.

@@ -168,12 +168,18 @@ def evaluate(context: Context) -> Record:
 
 
 def promote(context: Context) -> Iterator[Record]:
-    """Make a trained model the champion, if it is better than the one there is."""
+    """Make a trained model the champion, if it is better than the one there is; or go back to the one before it."""
+    from trailer_ml.model.registry import promote_model, rollback_model
+
+    if context.arguments.rollback:
+        if context.arguments.version or context.arguments.force:
+            context.arguments.parser.error("argument --rollback: it goes to the champion before this one, by itself")
+        yield rollback_model(context.store)
+        return
     from trailer_ml.model.evaluate import evaluate_model
-    from trailer_ml.model.registry import promote_model
 
     evaluation = evaluate_model(_trained(context), context.settings, context.store)
-    promotion = promote_model(evaluation, context.settings, context.store)
+    promotion = promote_model(evaluation, context.settings, context.store, is_forced=context.arguments.force)
     yield promotion
     if promotion.champion != promotion.version:  # where it is the champion already, all is as it was asked for
         raise TrailerError(f"model {promotion.version} is not promoted: {promotion.reason}")
@@ -318,6 +324,8 @@ def make_parser() -> argparse.ArgumentParser:
     for function in (evaluate, promote):
         command = add(function)
         command.add_argument("version", nargs="?", help="a model version (default: the one that was trained last)")
+    command.add_argument("--force", action="store_true", help="whatever the figures say")
+    command.add_argument("--rollback", action="store_true", help="back to the champion before this one")
     add(embed)
     index = commands.add_parser("index", help="The Annoy index: build, verify, publish, rollback.")
     index_commands = index.add_subparsers(title="commands", metavar="COMMAND", required=True)

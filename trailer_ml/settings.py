@@ -281,6 +281,15 @@ class ModelSettings(StageSettings):
     Of features and encoders the two used last are kept."""
 
 
+class EvaluationSettings(StageSettings):
+    """How a trained model is measured, and what it takes to be promoted."""
+
+    n_copied: int = Field(default=24, ge=0)
+    """Of so many held-out trailers, at most, changed copies are made and searched for; their bytes have to be kept."""
+    max_copies_loss: Share = 0.02
+    """A model is not promoted if its recall@1 of near-duplicates is further below the champion's."""
+
+
 class IndexSettings(StageSettings):
     """Annoy."""
 
@@ -320,6 +329,7 @@ class Settings(StageSettings):
     features: FeatureSettings = FeatureSettings()
     shards: ShardSettings = ShardSettings()
     model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()
 

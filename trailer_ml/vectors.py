@@ -111,3 +111,29 @@ def chance_average_precision_at_k(n_relevant: ArrayLike, n_gallery: ArrayLike, k
     expected = found / np.maximum(size, 1) * (1 + others) / rank * (rank <= size)
     best = np.maximum(np.minimum(k, found), 1)[:, 0]
     return np.where(found[:, 0] > 0, expected.sum(axis=1) / best, 0.0)
+
+
+def discounted_gain_at_k(gains: ArrayLike, k: int) -> Floats:
+    """DCG@k per query: each gain over the binary logarithm of its rank + 1.
+
+    Args:
+        gains: (q, at least k) float, or fewer columns where there were fewer answers.
+        k: depth.
+    """
+    first = np.asarray(gains, dtype=float)[:, :k]
+    return np.asarray((first / np.log2(np.arange(2, first.shape[1] + 2))).sum(axis=1))
+
+
+def ndcg_at_k(gains: ArrayLike, best_gains: ArrayLike, k: int) -> Floats:
+    """nDCG@k per query: the discounted gain of the answers, over that of the best answers there are.
+
+    Args:
+        gains: (q, at least k) float, of the answers, best answer first.
+        best_gains: (q, at least k) float, of all there was to find, largest first; where all are 0, nDCG is 0.
+        k: depth.
+
+    >>> round(float(ndcg_at_k([[1, 0, 2]], [[2, 1, 0]], k=3)[0]), 4)
+    0.7602
+    """
+    best = discounted_gain_at_k(best_gains, k)
+    return np.asarray(discounted_gain_at_k(gains, k) / np.where(best > 0, best, 1.0))

@@ -10,7 +10,7 @@ from trailer_ml.errors import ConflictError, ModelMismatchError, NoModelError
 from trailer_ml.model import checkpoints
 from trailer_ml.model.card import ModelCard, card_key
 from trailer_ml.model.copies import keep_newest
-from trailer_ml.model.registry import judge, load_encoder, promote_model, read_champion
+from trailer_ml.model.registry import judge, load_encoder, promote_model, read_champion, rollback_model
 from trailer_ml.records import Evaluation
 from trailer_ml.settings import FeatureSettings, ModelSettings, Settings
 from trailer_ml.storage import CHAMPION_KEY, Store, model_key
@@ -60,8 +60,81 @@ def put_card(store: Store, measured: Evaluation, encoder_sha256: str = "0" * 64)
 def test_a_verdict_has_its_reason(
     ours: float, untrained: float, champion: float | None, is_better: bool, reason: str
 ) -> None:
-    verdict = judge(evaluation(ours=ours, untrained=untrained), "m-0" if champion else None, champion, ModelSettings())
+    verdict = judge(evaluation(ours=ours, untrained=untrained), "m-0" if champion else None, champion, Settings())
     assert verdict == (is_better, reason)
+
+
+def copies(recall: float) -> dict[str, object]:
+    return {"n": 80, "recall_at_1": {"value": recall}, "map": {"value": recall}}
+
+
+def test_a_verdict_says_how_sure_it_is() -> None:
+    first = evaluation(map_interval=(0.85, 0.95))
+    assert judge(first, None, None, Settings()) == (True, "mAP@10 0.900 (0.850 to 0.950), and there was no champion")
+    sure = evaluation(champion_gain={"value": 0.1, "low": 0.05, "high": 0.15})
+    assert judge(sure, "m-0", 0.8, Settings())[1] == (
+        "mAP@10 0.900 is better than 0.800 of m-0, by +0.100 (95 % interval +0.050 to +0.150)"
+    )
+    unsure = evaluation(champion_gain={"value": 0.01, "low": -0.02, "high": 0.04})
+    is_better, reason = judge(unsure, "m-0", 0.89, Settings())
+    assert is_better
+    assert reason.endswith("by +0.010 (95 % interval -0.020 to +0.040, so it may be chance)")
+
+
+def test_what_the_frozen_backbone_does_alone_is_no_reason_for_a_model() -> None:
+    verdict = judge(evaluation(mean_pooled_map_at_k=0.89), None, None, Settings())
+    assert verdict == (False, "mAP@10 0.900 is not 0.02 above the frozen backbone alone (0.890)")
+
+
+@pytest.mark.parametrize(("theirs", "is_better"), [(0.90, True), (0.97, True), (0.99, False)])
+def test_a_model_that_loses_near_duplicates_is_not_promoted(theirs: float, is_better: bool) -> None:
+    gain = {"value": 0.95 - theirs, "low": -0.08, "high": -0.01}
+    measured = evaluation(copies=copies(0.95), champion_copies=copies(theirs), champion_copies_gain=gain)
+    verdict = judge(measured, "m-0", 0.8, Settings())
+    assert verdict[0] == is_better
+    if not is_better:
+        assert verdict[1] == (
+            "recall@1 of near-duplicates 0.950 is more than 0.02 below 0.990, by -0.040 "
+            "(95 % interval -0.080 to -0.010) of the champion m-0, though its mAP@10 0.900 is better"
+        )
+
+
+def test_going_back_goes_through_the_champions_there_were(settings: Settings, store: Store) -> None:
+    with pytest.raises(NoModelError, match="no champion before this one"):
+        rollback_model(store)
+    for number, version in enumerate(("m-1", "m-2", "m-3")):
+        more = {"champion": f"m-{number}", "champion_map_at_k": 0.7 + number / 20} if number else {}
+        measured = evaluation(version, 0.75 + number / 20, **more)
+        put_card(store, measured)
+        store.put_bytes(model_key(version, "encoder.keras"), b"encoder")
+        assert promote_model(measured, settings, store).is_promoted
+    back = rollback_model(store)
+    assert (back.is_promoted, back.champion, back.reason) == (True, "m-2", "by hand, back from m-3")
+
+    again = promote_model(evaluation("m-3", 0.9, champion="m-2", champion_map_at_k=0.8), settings, store)
+    assert (again.champion, again.reason) == ("m-2", "it was gone back from")
+    store.delete(model_key("m-1", "encoder.keras"))
+    with pytest.raises(NoModelError, match="m-1 has a card and no encoder any more"):
+        rollback_model(store)
+    store.put_bytes(model_key("m-1", "encoder.keras"), b"encoder")
+    assert rollback_model(store).champion == "m-1"
+    with pytest.raises(NoModelError, match="no champion before this one"):
+        rollback_model(store)
+
+    forced = promote_model(evaluation("m-3", 0.5, champion="m-1"), settings, store, is_forced=True)
+    assert (forced.is_promoted, forced.reason) == (True, "by hand, although it was gone back from")
+    assert rollback_model(store).champion == read_champion(store) == "m-1"
+
+
+def test_a_person_may_promote_whatever_the_figures_say(settings: Settings, store: Store) -> None:
+    for version, ours in (("m-1", 0.8), ("m-2", 0.3)):
+        put_card(store, evaluation(version, ours))
+    assert promote_model(evaluation("m-1", 0.8), settings, store).is_promoted
+    worse = evaluation("m-2", 0.3, champion="m-1", untrained=0.3)
+    assert not promote_model(worse, settings, store).is_promoted
+    by_hand = promote_model(worse, settings, store, is_forced=True)
+    assert by_hand.champion == read_champion(store) == "m-2"
+    assert by_hand.reason == "by hand, although mAP@10 0.300 is not 0.02 above the untrained model (0.300)"
 
 
 def test_the_pointer_moves_to_better_models_only(settings: Settings, store: Store) -> None:

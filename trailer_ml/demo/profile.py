@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trailer_ml.settings import (
     CatalogSettings,
+    EvaluationSettings,
     FeatureSettings,
     IndexSettings,
     MediaSettings,
@@ -73,6 +74,7 @@ def demo_settings(store: StoreSettings, site_url: str) -> Settings:
             validation_share=0.0,  # films are few, and these settings have been chosen
             min_films=80,  # of 82: all nine batches are in, so that the first model sees every trailer
         ),
+        evaluation=EvaluationSettings(n_copied=8),
         index=IndexSettings(),
         search=SearchSettings(k=5),
     )

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from trailer_ml.errors import MissingObjectError, NoModelError
 from trailer_ml.model.dataset import DatasetShard
-from trailer_ml.records import Evaluation, Record, Version
+from trailer_ml.records import CopyFigures, Estimate, Evaluation, Record, Version
 from trailer_ml.settings import FeatureSettings, ModelSettings
 from trailer_ml.storage import model_key
 
@@ -23,6 +25,17 @@ class PhaseHistory(Record):
     phase: str
     epochs: tuple[dict[str, float], ...]
     """Loss and metrics of each epoch; of a triplet phase also the share of active pairs and the mean pair distance."""
+
+
+class ModelFigures(Record):
+    """All that was measured of one model."""
+
+    retrieval: dict[str, Estimate]
+    """By metric: map, recall, precision and ndcg, each at k."""
+    per_genre: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
+    """The same of the queries of each genre."""
+    copies: dict[str, CopyFigures] = Field(default_factory=dict)
+    """Near-duplicates, by change, and `all` of them; empty where they were not measured."""
 
 
 class ModelCard(Record):
@@ -47,6 +60,8 @@ class ModelCard(Record):
     n_films: dict[str, int]
     test_films: tuple[str, ...]
     evaluation: Evaluation
+    figures: dict[str, ModelFigures] = Field(default_factory=dict)
+    """Side by side: trained, champion, mean_pooled, untrained, chance."""
     held_out_gallery: dict[str, float]
     """The same queries among held-out films only: map_at_k, untrained_map_at_k, chance_map_at_k."""
     history: tuple[PhaseHistory, ...]

@@ -1,7 +1,8 @@
-"""Retrieval by genre on films that were never trained on, beside what it must beat.
+"""A trained model measured on films that were never trained on, beside what it must beat.
 
-A query is a trailer of a test film; its gallery is every trailer of another film; what shares a genre with it is
-relevant. The same queries are put to the model before training, to the champion, and, exactly, to chance.
+Two questions: does a trailer find others of its genres (retrieval.py), and does a changed copy find its original
+(near_duplicates.py). Both are put to the trained model, the untrained one, the frozen backbone's vectors averaged over
+the frames, the champion and, exactly, to chance.
 
 Does not belong here: the metrics themselves (vectors.py), and the verdict (registry.py).
 """
@@ -12,50 +13,73 @@ import importlib.metadata
 import logging
 import platform
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import keras
 import numpy as np
+from keras import ops
 
 from trailer_ml.errors import DataError, ModelMismatchError, NoModelError
 from trailer_ml.model import archive, checkpoints
-from trailer_ml.model.card import ModelCard, card_key
+from trailer_ml.model.card import ModelCard, ModelFigures, card_key
 from trailer_ml.model.dataset import dataset_key, read_dataset
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.initial import read_or_make_initial, set_up_keras
+from trailer_ml.model.layers import MaskedMean, UnitVector
+from trailer_ml.model.near_duplicates import ALL, chance_of_finding, embed_copies, find_originals
 from trailer_ml.model.registry import load_encoder, read_champion
+from trailer_ml.model.retrieval import METRICS, K, estimate_means, measure_retrieval
 from trailer_ml.model.towers import BATCH
 from trailer_ml.model.train import read_histories
-from trailer_ml.records import Evaluation
+from trailer_ml.records import Estimate, Evaluation
 from trailer_ml.storage import model_key, sha256_of
-from trailer_ml.vectors import average_precision_at_k, chance_average_precision_at_k, precision_at_k, recall_at_k
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import keras
     from numpy.typing import NDArray
 
     from trailer_ml.model.dataset import Dataset, DatasetTrailer
+    from trailer_ml.model.examples import Arrays
+    from trailer_ml.model.near_duplicates import Copies, Found
+    from trailer_ml.model.retrieval import Retrieval
     from trailer_ml.records import DatasetRef
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
+    Vectors = dict[str, NDArray[np.float32]]
+
 logger = logging.getLogger(__name__)
 
-K = 10
+OURS, CHAMPION, POOLED, UNTRAINED, CHANCE = "trained", "champion", "mean_pooled", "untrained", "chance"
 
 
-class Retrieval(NamedTuple):
-    """Figures of one model on some queries."""
+class Measured(NamedTuple):
+    """What some models answered to the same queries and to the same copies."""
 
-    n_queries: int
-    map_at_k: float
-    recall_at_k: float
-    precision_at_k: float
-    chance_map_at_k: float
-    per_genre: dict[str, float]
-    """Mean AP@k of the queries of each genre."""
+    retrieval: dict[str, Retrieval]
+    copies: Copies | None
+    found: dict[str, Found]
+    """Empty where there are no copies."""
+    n_trailers: int
+
+    def figures(self) -> dict[str, ModelFigures]:
+        """Side by side, chance last."""
+        figures = {
+            name: ModelFigures(
+                retrieval=answers.overall(),
+                per_genre=answers.per_genre(),
+                copies=self.found[name].figures() if self.found else {},
+            )
+            for name, answers in self.retrieval.items()
+        }
+        chance = next(iter(self.retrieval.values())).chance.mean(axis=0)
+        figures[CHANCE] = ModelFigures(
+            retrieval={name: Estimate(value=float(value)) for name, value in zip(METRICS, chance, strict=True)},
+            copies=chance_of_finding(self.copies, self.n_trailers) if self.copies else {},
+        )
+        return figures
 
 
 def evaluate_model(dataset: DatasetRef, settings: Settings, store: Store) -> Evaluation:
@@ -79,44 +103,26 @@ def evaluate_model(dataset: DatasetRef, settings: Settings, store: Store) -> Eva
 
 def _measure_first(dataset: DatasetRef, settings: Settings, store: Store) -> Evaluation:
     described = read_dataset(dataset.version, store)
-    cache_folder = settings.model.cache_folder.expanduser()
     set_up_keras(described.model)
-    with Examples(described, store, cache_folder / "shards") as examples:
+    champion = read_champion(store)
+    with Examples(described, store, settings.model.cache_folder.expanduser() / "shards") as examples:
         initial = read_or_make_initial(described, examples, store)
         trained = _trained(described, initial.encoder, store)
         data = archive.to_bytes(trained)
-        untrained = read_or_make_initial(described, examples, store).encoder
-        encoders = {
-            name: Encoder(model, described.version, described.features)
-            for name, model in (("trained", trained), ("untrained", untrained))
-        }
-        champion = read_champion(store)
-        if champion and (opponent := _opponent(champion, described, store, settings)):
-            encoders["champion"] = opponent
-        vectors = _embed_all(encoders, examples)
-    figures = {name: measure_retrieval(v, described.trailers) for name, v in vectors.items()}
-    ours = figures["trained"]
-    evaluation = Evaluation(
-        version=described.version,
-        n_queries=ours.n_queries,
-        k=K,
-        map_at_k=ours.map_at_k,
-        untrained_map_at_k=figures["untrained"].map_at_k,
-        chance_map_at_k=ours.chance_map_at_k,
-        recall_at_k=ours.recall_at_k,
-        precision_at_k=ours.precision_at_k,
-        per_genre=ours.per_genre,
-        champion=champion,
-        champion_map_at_k=figures["champion"].map_at_k if "champion" in figures else None,
-    )
+        encoder = Encoder(trained, described.version, described.features)
+        opponent = _opponent(champion, described, store, settings) if champion else None
+        models = _Models(encoder, opponent, read_or_make_initial(described, examples, store).encoder)
+        vectors = _embed_all(models, examples)
+        measured = _measure(models, vectors, described, settings, store)
+    evaluation = _evaluation(described.version, measured, champion)
     key = model_key(described.version, "encoder.keras")
     if not store.create_bytes(key, data):  # an earlier try was killed before its card
         data = store.read_bytes(key)
     card = ModelCard(
         version=described.version,
         encoder_sha256=sha256_of(data),
-        video_dim=encoders["trained"].video_dim,
-        audio_dim=encoders["trained"].audio_dim,
+        video_dim=encoder.video_dim,
+        audio_dim=encoder.audio_dim,
         genres=described.genres,
         backbone=described.model.backbone,
         backbone_weights=initial.weights,
@@ -128,6 +134,7 @@ def _measure_first(dataset: DatasetRef, settings: Settings, store: Store) -> Eva
         n_films={split: len(films) for split, films in _films_by_split(described).items()},
         test_films=tuple(sorted(_films_by_split(described)["test"])),
         evaluation=evaluation,
+        figures=measured.figures(),
         held_out_gallery=_among_held_out(vectors, described.trailers),
         history=read_histories(described.version, store),
         previous_champion=champion,
@@ -145,61 +152,96 @@ def _measure_against(champion: str, measured: Evaluation, settings: Settings, st
     if kept is not None:
         return Evaluation.model_validate(kept)
     described = read_dataset(measured.version, store)
-    figure = None
+    cleared = dict.fromkeys(("champion_map_at_k", "champion_gain", "champion_copies", "champion_copies_gain"))
+    evaluation = measured.model_copy(update={**cleared, "champion": champion})
     if opponent := _opponent(champion, described, store, settings):
+        ours = load_encoder(store, measured.version, settings.model.cache_folder)
+        models = _Models(ours, opponent)
         with Examples(described, store, settings.model.cache_folder.expanduser() / "shards") as examples:
-            vectors = _embed_all({"champion": opponent}, examples)
-        figure = measure_retrieval(vectors["champion"], described.trailers).map_at_k
-    evaluation = measured.model_copy(update={"champion": champion, "champion_map_at_k": figure})
+            both = _measure(models, _embed_all(models, examples), described, settings, store)
+        evaluation = evaluation.model_copy(update=_beside_champion(both))
     store.create_json(key, evaluation.to_json())
     return evaluation
 
 
-def measure_retrieval(
-    vectors: NDArray[np.float32], trailers: Sequence[DatasetTrailer], *, only_held_out: bool = False, k: int = K
-) -> Retrieval:
-    """How well the trailers of test films find trailers of other films that share a genre.
+class _Models:
+    """The models that are measured together, each trailer being read once for all of them.
 
     Args:
-        vectors: (n, d) unit rows, one a trailer.
-        trailers: (n) what they are of.
-        only_held_out: whether the gallery is held out as well; otherwise it is every trailer.
-        k: depth.
+        ours: the trained one.
+        opponent: the champion, if it can be compared.
+        untrained: where training began; its backbone is the frozen one.
     """
-    is_test = np.array([trailer.split == "test" for trailer in trailers])
-    gallery = np.flatnonzero(is_test) if only_held_out else np.arange(len(trailers))
-    films = np.array([trailer.film_id for trailer in trailers])
-    genre_names = sorted({genre for trailer in trailers for genre in trailer.genres})
-    has_genre = np.array([[genre in trailer.genres for genre in genre_names] for trailer in trailers], bool)
-    hits, n_relevant, n_gallery, queries = [], [], [], []
-    for query in np.flatnonzero(is_test):
-        others = gallery[films[gallery] != films[query]]
-        relevant = (has_genre[others] & has_genre[query]).any(axis=1)
-        if not relevant.any():
-            continue
-        order = np.argsort(-(vectors[others] @ vectors[query]), kind="stable")[:k]
-        hits.append(np.pad(relevant[order], (0, k - len(order))))
-        n_relevant.append(int(relevant.sum()))
-        n_gallery.append(len(others))
-        queries.append(query)
-    if not queries:
-        raise DataError(
-            "no held-out trailer shares a genre with a trailer of another film: there is nothing to measure"
-        )
-    precision = average_precision_at_k(hits, n_relevant, k)
-    of_queries = has_genre[queries]
-    return Retrieval(
-        n_queries=len(queries),
-        map_at_k=float(precision.mean()),
-        recall_at_k=float(recall_at_k(hits, n_relevant, k).mean()),
-        precision_at_k=float(precision_at_k(hits, k).mean()),
-        chance_map_at_k=float(chance_average_precision_at_k(n_relevant, n_gallery, k).mean()),
-        per_genre={
-            genre: float(precision[of_queries[:, i]].mean())
-            for i, genre in enumerate(genre_names)
-            if of_queries[:, i].any()
-        },
+
+    def __init__(self, ours: Encoder, opponent: Encoder | None, untrained: keras.Model | None = None) -> None:
+        self._encoders = {OURS: ours} | ({CHAMPION: opponent} if opponent else {})
+        self._untrained = None if untrained is None else _with_pooled(untrained)
+
+    def embed(self, arrays: Arrays) -> Vectors:
+        """At most BATCH trailers -> their vectors by each model."""
+        vectors = {name: encoder.embed(*arrays) for name, encoder in self._encoders.items()}
+        if self._untrained is not None:
+            vectors[POOLED], vectors[UNTRAINED] = self._untrained.predict_on_batch(list(arrays))
+        return vectors
+
+
+def _with_pooled(untrained: keras.Model) -> keras.Model:
+    """An encoder that also answers with the mean over the frames of what its backbone says, as a unit vector."""
+    frame_mask = untrained.inputs[1]
+    mean = MaskedMean()(untrained.get_layer("backbone").output, frame_mask)
+    pooled = UnitVector(dtype="float32")(mean, ops.any(frame_mask, axis=1))
+    return keras.Model(untrained.inputs, [pooled, untrained.output], name="untrained")
+
+
+def _measure(models: _Models, vectors: Vectors, dataset: Dataset, settings: Settings, store: Store) -> Measured:
+    copies = embed_copies(dataset, models.embed, settings, store)
+    if copies is None:
+        logger.warning("near-duplicates are not measured for %s: no media of held-out trailers", dataset.version)
+    return Measured(
+        retrieval={name: measure_retrieval(v, dataset.trailers) for name, v in vectors.items()},
+        copies=copies,
+        found={name: find_originals(copies, name, v, dataset) for name, v in vectors.items()} if copies else {},
+        n_trailers=len(dataset.trailers),
     )
+
+
+def _evaluation(version: str, measured: Measured, champion: str | None) -> Evaluation:
+    """What the gate judges by."""
+    ours = measured.retrieval[OURS]
+    overall = ours.overall()
+    low, high = overall["map"].low, overall["map"].high
+    return Evaluation(
+        version=version,
+        n_queries=len(ours.films),
+        k=K,
+        map_at_k=overall["map"].value,
+        map_interval=(low, high) if low is not None and high is not None else None,
+        untrained_map_at_k=measured.retrieval[UNTRAINED].map_at_k,
+        mean_pooled_map_at_k=measured.retrieval[POOLED].map_at_k,
+        chance_map_at_k=float(ours.chance[:, METRICS.index("map")].mean()),
+        recall_at_k=overall["recall"].value,
+        precision_at_k=overall["precision"].value,
+        ndcg_at_k=overall["ndcg"].value,
+        per_genre={genre: metrics["map"].value for genre, metrics in ours.per_genre().items()},
+        copies=measured.found[OURS].figures()[ALL] if measured.found else None,
+        champion=champion,
+        **(_beside_champion(measured) if CHAMPION in measured.retrieval else {}),
+    )
+
+
+def _beside_champion(measured: Measured) -> dict[str, Any]:
+    """The champion's figures, and how far above them ours are: the same queries, so the interval is of the pairs."""
+    ours, theirs = measured.retrieval[OURS], measured.retrieval[CHAMPION]
+    beside: dict[str, Any] = {
+        "champion_map_at_k": theirs.map_at_k,
+        "champion_gain": estimate_means(ours.values - theirs.values, ours.films, METRICS)["map"],
+    }
+    if measured.found:
+        ours_found, their_found = measured.found[OURS], measured.found[CHAMPION]
+        gains = (ours_found.values - their_found.values)[:, :1]
+        beside["champion_copies"] = their_found.figures()[ALL]
+        beside["champion_copies_gain"] = estimate_means(gains, ours_found.films, ["recall_at_1"])["recall_at_1"]
+    return beside
 
 
 def _trained(dataset: Dataset, encoder: keras.Model, store: Store) -> keras.Model:
@@ -230,27 +272,26 @@ def _opponent(champion: str, dataset: Dataset, store: Store, settings: Settings)
     return encoder
 
 
-def _embed_all(encoders: dict[str, Encoder], examples: Examples) -> dict[str, NDArray[np.float32]]:
-    """The vectors of every trailer by every encoder, each trailer being read once."""
-    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in encoders}
-    for start in range(0, len(examples), BATCH):
-        arrays = examples.read(range(start, min(start + BATCH, len(examples))))
-        for name, encoder in encoders.items():
-            parts[name].append(encoder.embed(*arrays))
-    return {name: np.concatenate(vectors) for name, vectors in parts.items()}
+def _embed_all(models: _Models, examples: Examples) -> Vectors:
+    """The vectors of every trailer by every model."""
+    parts = [
+        models.embed(examples.read(range(start, min(start + BATCH, len(examples)))))
+        for start in range(0, len(examples), BATCH)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _among_held_out(vectors: dict[str, NDArray[np.float32]], trailers: Sequence[DatasetTrailer]) -> dict[str, float]:
+def _among_held_out(vectors: Vectors, trailers: Sequence[DatasetTrailer]) -> dict[str, float]:
     """The stricter figures; none where the held-out films are too few to have anything in common."""
     try:
-        figures = {name: measure_retrieval(v, trailers, only_held_out=True) for name, v in vectors.items()}
+        ours, untrained = (measure_retrieval(vectors[name], trailers, only_held_out=True) for name in (OURS, UNTRAINED))
     except DataError:
         return {}
     return {
-        "map_at_k": figures["trained"].map_at_k,
-        "untrained_map_at_k": figures["untrained"].map_at_k,
-        "chance_map_at_k": figures["trained"].chance_map_at_k,
-        "n_queries": float(figures["trained"].n_queries),
+        "map_at_k": ours.map_at_k,
+        "untrained_map_at_k": untrained.map_at_k,
+        "chance_map_at_k": float(ours.chance[:, METRICS.index("map")].mean()),
+        "n_queries": float(len(ours.films)),
     }
 
 
