@@ -199,4 +199,4 @@ def _copy(trailer_id: str, folder: Path, settings: Settings, store: Store) -> di
 
 
 def _stack(features: Sequence[Features], dataset: Dataset) -> Arrays:
-    return stack(features, dataset.features.n_frames)  # type: ignore[arg-type]  # as in embeddings/embed.py
+    return stack(features, dataset.features.n_frames)
