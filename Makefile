@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ONCE ?=
 DEMO_FOLDER ?= .demo
+CLUSTER_FOLDER ?= .cluster
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -16,7 +17,7 @@ export PYTHONUNBUFFERED := 1
 export no_proxy := 127.0.0.1,localhost,$(no_proxy),$(NO_PROXY)
 export NO_PROXY := $(no_proxy)
 
-.PHONY: help demo demo-clean test check docs bench format requirements clean
+.PHONY: help demo cluster cluster-test demo-clean test check docs bench format requirements clean
 
 help:  ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,8 +25,14 @@ help:  ## list these words
 demo: $(VENV)/.installed  ## see the whole job on this machine; ONCE=1 ends when it is done
 	@$(BIN)/trailer-ml demo --folder $(DEMO_FOLDER) $(if $(ONCE),--once)
 
+cluster: $(VENV)/.installed-cluster  ## the same with Celery, Postgres, Redis and three workers; ONCE=1 as above
+	@$(BIN)/trailer-ml demo --cluster --folder $(CLUSTER_FOLDER) $(if $(ONCE),--once)
+
+cluster-test: $(VENV)/.installed-cluster  ## break that cluster in every way and see that nothing is lost
+	@$(BIN)/python -m pytest tests/faults
+
 demo-clean:  ## forget what the demo made
-	@rm -rf $(DEMO_FOLDER)
+	@rm -rf $(DEMO_FOLDER) $(CLUSTER_FOLDER)
 
 test: $(VENV)/.installed  ## run every test
 	@$(BIN)/python -m pytest
@@ -51,9 +58,17 @@ requirements: $(VENV)/.installed  ## compile requirements*.txt from pyproject.to
 	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --extra dev -c requirements.txt \
 		pyproject.toml -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --extra cluster -c requirements.txt \
+		pyproject.toml -o requirements-cluster.txt
+	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --extra cluster --extra gpu \
+		-c requirements-cluster.txt pyproject.toml -o requirements-gpu.txt
 
 clean: demo-clean  ## forget the environment too
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache
+
+# uv does not read pip's configuration.
+install = index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
+	$(BIN)/uv pip install --quiet --compile-bytecode $${index:+--default-index "$$index"} --python $(BIN)/python
 
 # The stamp is written last, so an installation that was interrupted is taken up again.
 $(VENV)/.installed: requirements-dev.txt pyproject.toml
@@ -68,8 +83,10 @@ $(VENV)/.installed: requirements-dev.txt pyproject.toml
 		echo "Python's venv is not whole here; fix: sudo apt-get install python3-venv (or your system's way)"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
-		$(BIN)/uv pip install --quiet --compile-bytecode $${index:+--default-index "$$index"} \
-		--python $(BIN)/python -r requirements-dev.txt  # uv does not read pip's configuration
+	@$(install) -r requirements-dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-cluster: requirements-cluster.txt $(VENV)/.installed
+	@$(install) -r requirements-cluster.txt
 	@touch $@
