@@ -34,8 +34,8 @@ cluster-test: $(VENV)/.installed-cluster  ## break that cluster in every way and
 demo-clean:  ## forget what the demo made
 	@rm -rf $(DEMO_FOLDER) $(CLUSTER_FOLDER)
 
-test: $(VENV)/.installed  ## run every test
-	@$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## run every test but those of `cluster-test`
+	@$(BIN)/python -m pytest --ignore tests/faults
 
 check: $(VENV)/.installed  ## format, lint, types, layers, docs
 	@$(BIN)/ruff format --check --quiet . || { echo "fix: make format"; exit 1; }

@@ -56,6 +56,8 @@ class Executor(NamedTuple):
     workers: tuple[Worker, ...] = ()
     log_folder: str = ""
     """`s3://…` where the logs of tasks are kept; empty: on this disk only."""
+    is_supervised: bool = False
+    """Whether a part that ends is started again, as an orchestrator does; otherwise its end is an error."""
 
 
 LOCAL = Executor()
@@ -68,18 +70,22 @@ class Airflow:
         home: its AIRFLOW_HOME.
         url: where people and the API find it.
         environ: the environment of every part.
+        is_supervised: as of `Executor`.
     """
 
-    def __init__(self, home: Path, url: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, url: str, environ: Mapping[str, str], *, is_supervised: bool = False) -> None:
         self.home = home
         self.url = url
         self.environ = environ
+        self._is_supervised = is_supervised
+        self._commands: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
         self.password = read_or_make_password(home)
         self.api = AirflowApi(url, USERNAME, self.password, self.check_alive)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
         """Start one part, with a log file of its own; `environ` goes on top of what all are given."""
+        self._commands[name] = (arguments, environ or {})
         with self.component_log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [str(_airflow_command()), *arguments],
@@ -120,13 +126,17 @@ class Airflow:
         return folder / f"{name}.log"
 
     def check_alive(self) -> None:
-        """Raise when a part has ended.
+        """Look after the parts: one that has ended is started again if this Airflow is supervised.
 
         Raises:
-            ChildFailedError: with its name and its last words.
+            ChildFailedError: it is not; with the part's name and its last words.
         """
-        for name, process in self.processes.items():
-            if process.poll() is not None:
+        for name, process in list(self.processes.items()):
+            if process.poll() is not None and self._is_supervised:
+                kill_group(process.pid)
+                arguments, environ = self._commands[name]
+                self.start(name, *arguments, environ=environ)
+            elif process.poll() is not None:
                 tail = _tail(self.component_log(name))
                 raise ChildFailedError(
                     f"Airflow's {name} ended with {process.returncode}; its log: {self.component_log(name)}",
@@ -211,7 +221,8 @@ def run_airflow(
     }
     template = (project / "airflow.cfg.template").read_text(encoding="utf-8")
     (home / "airflow.cfg").write_text(render_config(template, values), encoding="utf-8")
-    airflow = Airflow(home, url, component_environment(home, {**environ, **executor.environ}))
+    environ = component_environment(home, {**environ, **executor.environ})
+    airflow = Airflow(home, url, environ, is_supervised=executor.is_supervised)
     run_child([str(_airflow_command()), "db", "migrate"], timeout_s=300, env=airflow.environ, cwd=home)
     try:
         airflow.start("api-server", "api-server", "--apps", "core")

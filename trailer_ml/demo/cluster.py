@@ -18,50 +18,96 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trailer_ml.demo.airflow_stack import Executor, Worker
 from trailer_ml.demo.services import LOOPBACK, free_port, write_private
 from trailer_ml.errors import ChildTimeoutError, LocalFaultError
-from trailer_ml.processes import run_child, start_child
+from trailer_ml.processes import TAIL_BYTES, kill_group, run_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from trailer_ml.processes import Child
+    from collections.abc import Iterator, Sequence
 
 START_S = 60.0
 WORKERS = (Worker("worker-1", "default"), Worker("worker-2", "default"), Worker("worker-gpu", "gpu"))
 
 
+class Server:
+    """A server that can be stopped and started again with what it keeps.
+
+    Args:
+        arguments: its program.
+        folder: where it runs and writes its log.
+        question: a program that ends with 0 as soon as the server answers.
+    """
+
+    def __init__(self, arguments: Sequence[str], folder: Path, question: Sequence[str]) -> None:
+        self._arguments = list(arguments)
+        self._folder = folder
+        self._question = list(question)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it answers.
+
+        Raises:
+            ChildTimeoutError: it does not.
+        """
+        log = self._folder / "server.log"
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                self._arguments, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, cwd=self._folder,
+                start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_S
+        while subprocess.run(self._question, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-TAIL_BYTES:]
+                raise ChildTimeoutError(f"{Path(self._question[0]).name}: no answer", stderr_tail=tail)
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL to its group after ten seconds."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+            kill_group(self._process.pid)
+            self._process.wait()
+
+
+class ClusterServers(NamedTuple):
+    """What Airflow's parts have between them, and what they are told of it."""
+
+    postgres: Server
+    redis: Server
+    executor: Executor
+
+
 @contextlib.contextmanager
-def run_cluster_servers(bucket: str) -> Iterator[Executor]:
-    """Postgres and Redis while the block runs; what Airflow needs to use them.
+def run_cluster_servers(bucket: str) -> Iterator[ClusterServers]:
+    """Postgres and Redis while the block runs.
 
     Args:
         bucket: of the store, where task logs are kept: a worker's disk is its own.
     """
-    with contextlib.ExitStack() as stack:
-        database = stack.enter_context(run_postgres())
-        broker = stack.enter_context(run_redis())
-        yield Executor(
-            "CeleryExecutor",
-            environ={
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg://{database}",
-                "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg://{database}",
-                "AIRFLOW__CELERY__BROKER_URL": broker,
-            },
-            workers=WORKERS,
-            log_folder=f"s3://{bucket}/logs",
-        )
+    with run_postgres() as (postgres, database), run_redis() as (redis, broker):
+        environ = {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg://{database}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg://{database}",
+            "AIRFLOW__CELERY__BROKER_URL": broker,
+        }
+        logs = f"s3://{bucket}/logs"
+        executor = Executor("CeleryExecutor", environ, WORKERS, log_folder=logs, is_supervised=True)
+        yield ClusterServers(postgres, redis, executor)
 
 
 @contextlib.contextmanager
-def run_postgres() -> Iterator[str]:
+def run_postgres() -> Iterator[tuple[Server, str]]:
     """A PostgreSQL server with one database while the block runs.
 
     Yields:
-        `user:password@host:port/database`.
+        The server, and `user:password@host:port/database`.
 
     Raises:
         LocalFaultError: it is not installed.
@@ -85,27 +131,22 @@ def run_postgres() -> Iterator[str]:
         arguments = [*_as_postgres(), str(programs / "postgres"), "-D", str(data)]
         for name, value in options.items():
             arguments += ["-c", f"{name}={value}"]
-        with start_child(arguments, cwd=folder) as child:
-            _wait_for(child, arguments, [str(programs / "pg_isready"), "-q", "-h", LOOPBACK, "-p", str(port)])
-            address = f"airflow:{password}@{LOOPBACK}:{port}"
+        is_ready = [str(programs / "pg_isready"), "-q", "-h", LOOPBACK, "-p", str(port)]
+        with _running(Server(arguments, folder, is_ready)) as server:
             run_child(
-                [str(programs / "psql"), "-q", f"postgresql://{address}/postgres", "-c", "CREATE DATABASE airflow"],
+                [str(programs / "createdb"), "-h", LOOPBACK, "-p", str(port), "-U", "airflow", "airflow"],
                 timeout_s=START_S,
+                env={**os.environ, "PGPASSWORD": password},
             )
-            try:
-                yield f"{address}/airflow"
-            finally:
-                child.process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.process.wait(10)
+            yield server, f"airflow:{password}@{LOOPBACK}:{port}/airflow"
 
 
 @contextlib.contextmanager
-def run_redis() -> Iterator[str]:
+def run_redis() -> Iterator[tuple[Server, str]]:
     """A Redis server while the block runs; every message is on disk before it is acknowledged.
 
     Yields:
-        Its URL, password included.
+        The server, and its URL, password included.
 
     Raises:
         LocalFaultError: it is not installed.
@@ -119,16 +160,18 @@ def run_redis() -> Iterator[str]:
         lines = [f"bind {LOOPBACK}", f"port {port}", f"requirepass {password}", f"dir {folder}", 'save ""',
                  "appendonly yes", "appendfsync always"]  # fmt: skip
         write_private(folder / "redis.conf", "\n".join(lines) + "\n")
-        arguments = [program, str(folder / "redis.conf")]
-        with start_child(arguments, cwd=folder) as child:
-            ping = ["redis-cli", "-h", LOOPBACK, "-p", str(port), "--no-auth-warning", "ping"]
-            _wait_for(child, arguments, ping)
-            try:
-                yield f"redis://:{password}@{LOOPBACK}:{port}/0"
-            finally:
-                child.process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.process.wait(10)
+        is_ready = ["redis-cli", "-h", LOOPBACK, "-p", str(port), "ping"]
+        with _running(Server([program, str(folder / "redis.conf")], folder, is_ready)) as server:
+            yield server, f"redis://:{password}@{LOOPBACK}:{port}/0"
+
+
+@contextlib.contextmanager
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def _find_postgres() -> Path:
@@ -159,16 +202,3 @@ def _private_folder(prefix: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp") as name:
         _give_away(Path(name))
         yield Path(name)
-
-
-def _wait_for(child: Child, arguments: list[str], question: list[str]) -> None:
-    """Return once a server answers, with whatever."""
-    deadline = time.monotonic() + START_S
-    while subprocess.run(question, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
-        if child.process.poll() is not None:
-            raise child.failure(arguments)
-        if time.monotonic() > deadline:
-            raise ChildTimeoutError(
-                f"{arguments[-1]} did not answer in {START_S:.0f} s", stderr_tail=child.stderr_tail()
-            )
-        time.sleep(0.1)

@@ -123,8 +123,8 @@ def _start(stack: ExitStack, folder: Path, ports: Ports, progress: Progress, *, 
     progress.say(f"SeaweedFS      {store.endpoint_url}  (bucket {store.bucket})")
     site_port = _keep_site_port(folder / "site-port", ports.site)
     site_url = f"http://{LOOPBACK}:{site_port}"
-    settings = _keep_caches(demo_settings(store, site_url), folder / "cache")
-    executor = stack.enter_context(run_cluster_servers(store.bucket)) if cluster else LOCAL
+    settings = keep_caches(demo_settings(store, site_url), folder / "cache")
+    executor = stack.enter_context(run_cluster_servers(store.bucket)).executor if cluster else LOCAL
     environ = task_environment(settings)
     airflow = stack.enter_context(
         run_airflow(folder / "airflow", find_project(), environ, port=ports.airflow, executor=executor)
@@ -203,7 +203,7 @@ def _wait_for_studio(studio: Future[World], folder: Path, progress: Progress) ->
     return studio.result()
 
 
-def _keep_caches(settings: Settings, folder: Path) -> Settings:
+def keep_caches(settings: Settings, folder: Path) -> Settings:
     """Local copies stay in the demo's folder too."""
     return settings.model_copy(
         update={
