@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ONCE ?=
 DEMO_FOLDER ?= .demo
+CLUSTER_FOLDER ?= .cluster
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -16,7 +17,7 @@ export PYTHONUNBUFFERED := 1
 export no_proxy := 127.0.0.1,localhost,$(no_proxy),$(NO_PROXY)
 export NO_PROXY := $(no_proxy)
 
-.PHONY: help demo demo-clean test oracle check docs bench bench-features bench-model format requirements clean
+.PHONY: help demo cluster cluster-test demo-clean test oracle check docs bench bench-features bench-model format requirements clean
 
 help:  ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,11 +25,17 @@ help:  ## list these words
 demo: $(VENV)/.installed  ## see the whole job on this machine; ONCE=1 ends when it is done
 	@$(BIN)/trailer-ml demo --folder $(DEMO_FOLDER) $(if $(ONCE),--once)
 
-demo-clean:  ## forget what the demo made
-	@rm -rf $(DEMO_FOLDER)
+cluster: $(VENV)/.installed-cluster  ## the same with Celery, Postgres, Redis and three workers; ONCE=1 as above
+	@$(BIN)/trailer-ml demo --cluster --folder $(CLUSTER_FOLDER) $(if $(ONCE),--once)
 
-test: oracle  ## run every test
-	@$(BIN)/python -m pytest
+cluster-test: $(VENV)/.installed-cluster  ## break that cluster in every way and see that nothing is lost
+	@$(BIN)/python -m pytest tests/faults
+
+demo-clean:  ## forget what the demo made
+	@rm -rf $(DEMO_FOLDER) $(CLUSTER_FOLDER)
+
+test: oracle  ## run every test but those of `cluster-test`
+	@$(BIN)/python -m pytest --ignore tests/faults
 
 oracle: .cache/oracle-jax/.installed  ## install what the triplet losses are compared with: tensorflow-addons, and JAX
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
@@ -52,10 +59,8 @@ bench-model: $(VENV)/.installed  ## the model's figures: reading, epochs, traile
 	@$(BIN)/python -m benchmarks model
 
 bench-features: $(VENV)/.installed  ## ours beside the seed recipe and other libraries, on films made once in .cache
-	@index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
-		test -x .cache/peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .cache/peers; \
-		$(BIN)/uv pip install --quiet $${index:+--default-index "$$index"} --python .cache/peers/bin/python \
-		opencv-python-headless decord2 'av<19' numpy
+	@test -x .cache/peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .cache/peers
+	@$(install) --python .cache/peers/bin/python opencv-python-headless decord2 'av<19' numpy
 	@$(BIN)/python -m benchmarks features
 
 format: $(VENV)/.installed  ## format the code
@@ -66,16 +71,23 @@ requirements: $(VENV)/.installed  ## compile requirements*.txt from pyproject.to
 	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --extra dev -c requirements.txt \
 		pyproject.toml -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --extra cluster -c requirements.txt \
+		pyproject.toml -o requirements-cluster.txt
+	@$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --extra cluster --extra gpu \
+		-c requirements-cluster.txt pyproject.toml -o requirements-gpu.txt
 
 clean: demo-clean  ## forget the environment too
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache
+
+# uv does not read pip's configuration.
+install = index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
+	$(BIN)/uv pip install --quiet $${index:+--default-index "$$index"}
 
 # Each in an environment of its own: neither agrees with our TensorFlow.
 .cache/%/.installed: tests/model/oracle/%.txt $(VENV)/.installed
 	@echo "installing into .cache/$* (once) ..."
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .cache/$*
-	@index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
-		$(BIN)/uv pip install --quiet $${index:+--default-index "$$index"} --python .cache/$*/bin/python -r $<
+	@$(install) --python .cache/$*/bin/python -r $<
 	@touch $@
 
 # The stamp is written last, so an installation that was interrupted is taken up again.
@@ -91,8 +103,10 @@ $(VENV)/.installed: requirements-dev.txt pyproject.toml
 		echo "Python's venv is not whole here; fix: sudo apt-get install python3-venv (or your system's way)"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}; \
-		$(BIN)/uv pip install --quiet --compile-bytecode $${index:+--default-index "$$index"} \
-		--python $(BIN)/python -r requirements-dev.txt  # uv does not read pip's configuration
+	@$(install) --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-cluster: requirements-cluster.txt $(VENV)/.installed
+	@$(install) --compile-bytecode --python $(BIN)/python -r requirements-cluster.txt
 	@touch $@

@@ -352,6 +352,7 @@ def _add_demo(commands: Any) -> None:
     command = commands.add_parser("demo", help=text, description=text)
     command.add_argument("--folder", type=Path, default=Path(".demo"), help="keeps what it makes (default: .demo)")
     command.add_argument("--once", action="store_true", help="end when it is done instead of waiting for Ctrl-C")
+    command.add_argument("--cluster", action="store_true", help="with Celery, Postgres, Redis and three workers")
     command.set_defaults(run=None, debug=False, json=False)
 
 
@@ -366,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.run is None:
             from trailer_ml.demo.run import run_demo
 
-            return run_demo(arguments.folder, once=arguments.once)
+            return run_demo(arguments.folder, once=arguments.once, cluster=arguments.cluster)
         settings = load_settings()
         _show(arguments.run(Context(arguments, settings, Store(settings.store))), as_json=arguments.json)
     except TrailerError as error:

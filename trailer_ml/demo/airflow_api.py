@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Mapping
 
-TRIES = 8
+TRIES = 15
+"""With what is waited between them: a minute, in which a database or a server comes back."""
 
 
 class AirflowApi:

@@ -1,4 +1,6 @@
-"""A whole Airflow on this machine, on loopback only: SQLite, LocalExecutor, every part a process of its own.
+"""A whole Airflow on this machine, on loopback only, every part a process of its own.
+
+SQLite and LocalExecutor, unless another executor is asked for (cluster.py).
 
 Not `airflow standalone`: that does not handle SIGTERM (its children stay), and a Ctrl-C reaches its scheduler twice and
 hangs it. Here each part has a session and a log file of its own, and is stopped by exactly one SIGTERM, then by a kill
@@ -15,13 +17,15 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import string
 import subprocess
 import sysconfig
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trailer_ml.demo.airflow_api import AirflowApi
 from trailer_ml.demo.services import LOOPBACK, free_ports, write_private
@@ -29,10 +33,34 @@ from trailer_ml.errors import ChildFailedError, ChildTimeoutError
 from trailer_ml.processes import kill_group, run_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 USERNAME = "admin"
 GRACE_S = 10.0
+_CACHES = ("SOURCES", "MODEL", "INDEX")  # the stages with a `cache_folder`
+
+
+class Worker(NamedTuple):
+    """One Celery worker."""
+
+    name: str
+    queue: str
+
+
+class Executor(NamedTuple):
+    """Where tasks run."""
+
+    name: str = "LocalExecutor"
+    environ: Mapping[str, str] = {}
+    """What every part is told of its servers."""
+    workers: tuple[Worker, ...] = ()
+    log_folder: str = ""
+    """`s3://…` where the logs of tasks are kept; empty: on this disk only."""
+    is_supervised: bool = False
+    """Whether a part that ends is started again, as an orchestrator does; otherwise its end is an error."""
+
+
+LOCAL = Executor()
 
 
 class Airflow:
@@ -42,28 +70,54 @@ class Airflow:
         home: its AIRFLOW_HOME.
         url: where people and the API find it.
         environ: the environment of every part.
+        is_supervised: as of `Executor`.
     """
 
-    def __init__(self, home: Path, url: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, url: str, environ: Mapping[str, str], *, is_supervised: bool = False) -> None:
         self.home = home
         self.url = url
         self.environ = environ
+        self._is_supervised = is_supervised
+        self._commands: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
         self.password = read_or_make_password(home)
         self.api = AirflowApi(url, USERNAME, self.password, self.check_alive)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start one part, with a log file of its own."""
+    def start(self, name: str, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start one part, with a log file of its own; `environ` goes on top of what all are given."""
+        self._commands[name] = (arguments, environ or {})
         with self.component_log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [str(_airflow_command()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=dict(self.environ),
+                env={**self.environ, **(environ or {})},
                 cwd=self.home,
                 start_new_session=True,
             )
+
+    def start_worker(self, worker: Worker) -> None:
+        """Start a Celery worker as if it were on a machine of its own: it shares nothing with the others here."""
+        home = self.worker_home(worker)
+        for folder in ("tmp", "cache"):
+            (home / folder).mkdir(parents=True, exist_ok=True)
+        own = {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+            "TMPDIR": str(home / "tmp"),
+            **{f"TRAILER_{stage}_CACHE_FOLDER": str(home / "cache" / stage.lower()) for stage in _CACHES},
+        }
+        arguments = [
+            "celery", "worker", "--queues", worker.queue, "--concurrency", "1", "--skip-serve-logs",
+            "--celery-hostname", f"{worker.name}@{LOOPBACK}",
+        ]  # fmt: skip
+        shutil.copy2(self.home / "airflow.cfg", home)
+        self.start(worker.name, *arguments, environ=own)
+
+    def worker_home(self, worker: Worker) -> Path:
+        """Everything of a worker's own is below this."""
+        return self.home / "workers" / worker.name
 
     def component_log(self, name: str) -> Path:
         """Where a part writes its log."""
@@ -72,13 +126,17 @@ class Airflow:
         return folder / f"{name}.log"
 
     def check_alive(self) -> None:
-        """Raise when a part has ended.
+        """Look after the parts: one that has ended is started again if this Airflow is supervised.
 
         Raises:
-            ChildFailedError: with its name and its last words.
+            ChildFailedError: it is not; with the part's name and its last words.
         """
-        for name, process in self.processes.items():
-            if process.poll() is not None:
+        for name, process in list(self.processes.items()):
+            if process.poll() is not None and self._is_supervised:
+                kill_group(process.pid)
+                arguments, environ = self._commands[name]
+                self.start(name, *arguments, environ=environ)
+            elif process.poll() is not None:
                 tail = _tail(self.component_log(name))
                 raise ChildFailedError(
                     f"Airflow's {name} ended with {process.returncode}; its log: {self.component_log(name)}",
@@ -104,11 +162,14 @@ class Airflow:
         parts = [f"dag_id={task['dag_id']}", f"run_id={task['dag_run_id']}", f"task_id={task['task_id']}"]
         if task["map_index"] != -1:
             parts.append(f"map_index={task['map_index']}")
-        return self.home.joinpath("logs", *parts, f"attempt={task['try_number']}.log")
+        name = Path("logs", *parts, f"attempt={task['try_number']}.log")
+        of_workers = self.home.glob(f"workers/*/{name}")
+        return next(of_workers, self.home / name)
 
     def stop(self) -> None:
-        """Scheduler and DAG processor first, API servers last: a task that ends must still be able to say so."""
-        for names in (("scheduler", "dag-processor"), ("execution-api", "api-server")):
+        """API servers last: a task that ends must still be able to say so."""
+        last = ("execution-api", "api-server")
+        for names in ([name for name in self.processes if name not in last], last):
             parts = [self.processes[name] for name in names if name in self.processes]
             for part in parts:
                 if part.poll() is None:
@@ -123,7 +184,13 @@ class Airflow:
 
 @contextlib.contextmanager
 def run_airflow(
-    home: Path, project: Path, environ: Mapping[str, str], *, port: int = 8080, parallelism: int = 2
+    home: Path,
+    project: Path,
+    environ: Mapping[str, str],
+    *,
+    port: int = 8080,
+    parallelism: int = 2,
+    executor: Executor = LOCAL,
 ) -> Iterator[Airflow]:
     """Airflow while the block runs; `wait_until_healthy` says when it is up.
 
@@ -133,6 +200,7 @@ def run_airflow(
         environ: variables for its parts and their tasks, on top of ours.
         port: of the UI, if that port is free.
         parallelism: tasks at once.
+        executor: where they run.
     """
     home.mkdir(parents=True, exist_ok=True)
     port, execution_port = free_ports(port, port + 1)
@@ -140,7 +208,7 @@ def run_airflow(
     values = {
         "dags_folder": str(project / "dags"),
         "plugins_folder": str(project / "plugins"),
-        "executor": "LocalExecutor",
+        "executor": executor.name,
         "parallelism": str(parallelism),
         "execution_api_url": f"http://{LOOPBACK}:{execution_port}/execution/",
         "passwords_file": str(_password_file(home)),
@@ -148,16 +216,21 @@ def run_airflow(
         "port": str(port),
         "base_url": url,
         "log_folder": str(home / "logs"),
+        "remote_logging": str(bool(executor.log_folder)),
+        "remote_log_folder": executor.log_folder,
     }
     template = (project / "airflow.cfg.template").read_text(encoding="utf-8")
     (home / "airflow.cfg").write_text(render_config(template, values), encoding="utf-8")
-    airflow = Airflow(home, url, component_environment(home, environ))
+    environ = component_environment(home, {**environ, **executor.environ})
+    airflow = Airflow(home, url, environ, is_supervised=executor.is_supervised)
     run_child([str(_airflow_command()), "db", "migrate"], timeout_s=300, env=airflow.environ, cwd=home)
     try:
         airflow.start("api-server", "api-server", "--apps", "core")
         airflow.start("execution-api", "api-server", "--apps", "execution", "--port", str(execution_port))
         airflow.start("scheduler", "scheduler", "--skip-serve-logs")
         airflow.start("dag-processor", "dag-processor")
+        for worker in executor.workers:
+            airflow.start_worker(worker)
         yield airflow
     finally:
         airflow.stop()

@@ -21,7 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from trailer_ml.demo.airflow_stack import USERNAME, run_airflow
+from trailer_ml.demo.airflow_stack import LOCAL, USERNAME, run_airflow
+from trailer_ml.demo.cluster import run_cluster_servers
 from trailer_ml.demo.guard import Stopped, run_guarded
 from trailer_ml.demo.jobs import Jobs
 from trailer_ml.demo.profile import demo_settings
@@ -66,28 +67,29 @@ class Running(NamedTuple):
     airflow: Airflow
 
 
-def run_demo(folder: Path, *, once: bool = False, ports: Ports | None = None) -> int:
+def run_demo(folder: Path, *, once: bool = False, cluster: bool = False, ports: Ports | None = None) -> int:
     """Run the whole job, show what came out and, unless `once`, stay up until Ctrl-C.
 
     Args:
         folder: keeps everything that is made; remove it to forget.
         once: end when the results are shown.
+        cluster: Airflow in its production shape: CeleryExecutor, Postgres, Redis, three workers.
         ports: where to listen; None: the usual ones.
 
     Returns:
         The exit code: 0 done, 1 failed, 130 interrupted before it was done.
     """
     os.environ.update(_without_proxy())
-    return run_guarded(lambda: _run(folder.resolve(), once=once, ports=ports or Ports()))
+    return run_guarded(lambda: _run(folder.resolve(), once=once, cluster=cluster, ports=ports or Ports()))
 
 
-def _run(folder: Path, *, once: bool, ports: Ports) -> int:
+def _run(folder: Path, *, once: bool, cluster: bool, ports: Ports) -> int:
     progress = Progress()
     code = 1
     try:
         with _locked(folder), ExitStack() as stack:
             try:
-                running = _start(stack, folder, ports, progress)
+                running = _start(stack, folder, ports, progress, cluster=cluster)
                 _work(running, folder, progress)
                 code = 0
                 if not once:
@@ -112,7 +114,7 @@ def _run(folder: Path, *, once: bool, ports: Ports) -> int:
     return code
 
 
-def _start(stack: ExitStack, folder: Path, ports: Ports, progress: Progress) -> Running:
+def _start(stack: ExitStack, folder: Path, ports: Ports, progress: Progress, *, cluster: bool) -> Running:
     """Start all servers; the films are made meanwhile."""
     pool = ThreadPoolExecutor(1)
     stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # Ctrl-C does not wait for the last film
@@ -121,9 +123,11 @@ def _start(stack: ExitStack, folder: Path, ports: Ports, progress: Progress) -> 
     progress.say(f"SeaweedFS      {store.endpoint_url}  (bucket {store.bucket})")
     site_port = _keep_site_port(folder / "site-port", ports.site)
     site_url = f"http://{LOOPBACK}:{site_port}"
-    settings = _keep_caches(demo_settings(store, site_url), folder / "cache")
+    settings = keep_caches(demo_settings(store, site_url), folder / "cache")
+    executor = stack.enter_context(run_cluster_servers(store.bucket)).executor if cluster else LOCAL
+    environ = task_environment(settings)
     airflow = stack.enter_context(
-        run_airflow(folder / "airflow", find_project(), task_environment(settings), port=ports.airflow)
+        run_airflow(folder / "airflow", find_project(), environ, port=ports.airflow, executor=executor)
     )
     _write_env(folder / "env", settings)
     world = _wait_for_studio(studio, folder / "world", progress)
@@ -199,7 +203,7 @@ def _wait_for_studio(studio: Future[World], folder: Path, progress: Progress) ->
     return studio.result()
 
 
-def _keep_caches(settings: Settings, folder: Path) -> Settings:
+def keep_caches(settings: Settings, folder: Path) -> Settings:
     """Local copies stay in the demo's folder too."""
     return settings.model_copy(
         update={
@@ -217,6 +221,7 @@ def task_environment(settings: Settings) -> dict[str, str]:
         "conn_type": "aws",
         "login": key.get_secret_value() if key else "",
         "password": secret.get_secret_value() if secret else "",
+        "extra": {"endpoint_url": settings.store.endpoint_url, "region_name": settings.store.region},
     }
     return {
         **as_environment(settings),

@@ -1,0 +1,121 @@
+"""What can be said of the images without a Docker engine: they are linted, fit their schema and hold no secret."""
+
+import json
+import re
+import string
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+
+DOCKER = Path(__file__).parents[2] / "docker"
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+
+
+def run_tool(name: str, *arguments: str) -> str:
+    tool = Path(sysconfig.get_path("scripts"), name)
+    found = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    assert run_tool("hadolint", "--no-color", str(DOCKER / "Dockerfile")) == ""
+
+
+def test_compose_fits_its_schema() -> None:
+    run_tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(DOCKER / "compose.yaml"))
+
+
+@pytest.mark.parametrize("script", [*(DOCKER / "install").iterdir(), DOCKER / "entrypoint"], ids=lambda path: path.name)
+def test_a_script_stops_at_its_first_error(script: Path) -> None:
+    assert script.read_text().startswith("#!/bin/sh\n")
+    assert "\nset -eu\n" in script.read_text()
+    assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
+
+
+def test_every_script_that_the_image_runs_is_given_to_the_builder() -> None:
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    ignore = (DOCKER.parent / ".dockerignore").read_text().splitlines()
+    assert ignore[1] == "*"  # nothing but what is named
+    assert {path.name for path in (DOCKER / "install").iterdir()} == set(
+        re.findall(r"RUN /install/([a-z-]+)", dockerfile)
+    )
+    for name in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
+        for path in name.split():
+            assert path == "." or any(f"!{path}".startswith(line) for line in ignore if line.startswith("!")), path
+
+
+def test_images_are_pinned_and_run_as_nobody_special() -> None:
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    outside = re.findall(r"^FROM (\S+:\S+) AS", dockerfile, re.MULTILINE)
+    assert outside == ["debian:12.11-slim"]
+    finals = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[-2:]
+    assert all("USER 50000:0" in final and "HEALTHCHECK" in final for final in finals)
+    images = {service["image"] for service in SERVICES.values()}
+    assert all(re.search(r":\d+\.\d", image) for image in images), images
+
+
+def test_every_service_starts_again_and_says_how_it_is() -> None:
+    from_image = {"worker", "worker-training", "worker-gpu"}  # the Dockerfile's own health check
+    for name, service in SERVICES.items():
+        assert service["restart"] == ("no" if name == "init" else "unless-stopped"), name
+        assert "healthcheck" in service or name in from_image | {"init"}, name
+        if service["image"].startswith("trailer-ml"):
+            assert service["cap_drop"] == ["ALL"], name
+
+
+def test_nothing_is_open_to_other_machines() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_secrets_are_files_and_nowhere_else(tmp_path: Path) -> None:
+    text = (DOCKER / "compose.yaml").read_text()
+    made = tmp_path / "docker"
+    made.mkdir()
+    (made / "make-secrets").write_text((DOCKER / "make-secrets").read_text())
+    for _ in range(2):
+        subprocess.run(["python3", made / "make-secrets"], check=True, capture_output=True)
+    names = {path.name for path in (made / "secrets").iterdir()}
+    assert names == set(COMPOSE["secrets"])
+    assert {Path(entry["file"]) for entry in COMPOSE["secrets"].values()} == {Path("secrets", name) for name in names}
+    assert (made / "secrets").stat().st_mode & 0o777 == 0o700
+    used = {name for service in SERVICES.values() for name in service.get("secrets", [])}
+    assert used == names
+    assert not re.search(
+        r"(?i)(password|secret|key): *[\w-]{8,}$", re.sub(r"file: secrets/\S+", "", text), re.MULTILINE
+    )
+    key = json.loads((made / "secrets" / "AIRFLOW_CONN_TRAILER_STORE").read_text())
+    assert key["password"] == (made / "secrets" / "AWS_SECRET_ACCESS_KEY").read_text()
+
+
+def test_a_secret_file_becomes_a_variable(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "SOME_KEY").write_text("of the file")
+    (secrets / "OTHER_KEY").write_text("of the file")
+    (secrets / "postgres_password").write_text("stays a file")
+    entrypoint = (DOCKER / "entrypoint").read_text().replace("/run/secrets", str(secrets))
+    found = subprocess.run(
+        ["sh", "-c", entrypoint, "entrypoint", "env"],
+        env={"PATH": "/usr/bin:/bin", "OTHER_KEY": "of the environment"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    variables = dict(line.split("=", 1) for line in found.stdout.splitlines())
+    assert variables["SOME_KEY"] == "of the file"
+    assert variables["OTHER_KEY"] == "of the environment"
+    assert "postgres_password" not in variables
+
+
+def test_the_image_has_a_value_for_every_name_of_the_template() -> None:
+    template = (DOCKER.parent / "airflow.cfg.template").read_text()
+    wanted = {name for _, name, *_ in string.Template.pattern.findall(template) if name}
+    assert wanted == set(json.loads((DOCKER / "airflow.json").read_text()))
+    command = [DOCKER / "render-config", DOCKER / "airflow.json", DOCKER.parent / "airflow.cfg.template"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "executor = CeleryExecutor" in found.stdout
+    assert "$" not in re.sub(r"#.*", "", found.stdout)
