@@ -244,6 +244,18 @@ def takedown(context: Context) -> Record:
     return take_down(context.arguments.trailer_id, context.store)
 
 
+def serve(context: Context) -> Iterator[Record]:
+    """Answer over HTTP, with a page to see the answers, until Ctrl-C."""
+    from trailer_ml.search.service.serve import bind_service, run_service
+
+    given = {name: value for name in ("host", "port") if (value := getattr(context.arguments, name)) is not None}
+    service = context.settings.service.model_copy(update=given)
+    settings = context.settings.model_copy(update={"service": service})
+    with bind_service(settings) as (serving, listener):
+        yield serving
+        run_service(listener, settings, context.store)
+
+
 class Extracted(Record):
     """One video turned into one file."""
 
@@ -308,6 +320,9 @@ def make_parser() -> argparse.ArgumentParser:
     add(duplicates).add_argument("--score", type=_cosine, help="alike from this cosine on")
     add(status)
     add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
+    command = add(serve)
+    command.add_argument("--host", help="where to listen; beyond loopback TRAILER_SERVICE_API_KEY has to be set")
+    command.add_argument("--port", type=int, help="0: any free one")
     _add_demo(commands)
     return parser
 
