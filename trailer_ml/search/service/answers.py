@@ -137,8 +137,8 @@ class MapAnswer(Answer):
 
     model_config = _example(**_VERSIONS, explained=[0.31, 0.17], ids=["imdb-vi0000017"], titles=["The Long Fog"],
                             genres=["Horror"], x=[-0.4], y=[0.9])  # fmt: skip
-    explained: tuple[float, float]
-    """Of all differences, the share that each direction shows."""
+    explained: tuple[float, ...]
+    """Of all differences, the share that each of the two directions shows."""
     ids: tuple[TrailerId, ...]
     titles: tuple[str, ...]
     genres: tuple[str, ...]

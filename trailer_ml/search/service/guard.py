@@ -69,7 +69,7 @@ class Guard:
         self._names = None if is_inside else frozenset({*settings.allowed_hosts, settings.host})
         key = None if is_inside else settings.api_key
         self.keyholder = Keyholder(key.get_secret_value()) if key else None
-        self._clients = Buckets(settings.requests_per_s, _AT_ONCE * settings.requests_per_s)
+        self._clients = Buckets(settings.requests_per_s, max(1.0, _AT_ONCE * settings.requests_per_s))
         self.wrong_keys = Buckets(_WRONG_KEYS_PER_S, _WRONG_KEYS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
