@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("catalog", "downloads", "features", "shards", "index")
+NAMES = ("catalog", "downloads", "features", "shards", "index", "service")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 

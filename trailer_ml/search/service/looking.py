@@ -112,8 +112,8 @@ class Looking:
         """End the child, whatever it is at."""
         if child := self._child:
             child.kill()
-        self.thread.submit(self._end)
-        self.thread.shutdown(cancel_futures=False)
+        self.thread.shutdown()
+        self._end()
 
     def _start(self) -> Child:
         child = self._stack.enter_context(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from trailer_ml.storage import Store
 
 _GRACE_S = 5
+_SWITCH_S = 0.0005
+"""So long a thread that follows the store may keep the one that answers waiting; Python's own 5 ms are a long time here."""
 _MAX_CONNECTIONS = 1000
 
 
@@ -68,4 +71,5 @@ def run_service(listener: socket.socket, settings: Settings, store: Store) -> No
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    sys.setswitchinterval(_SWITCH_S)
     uvicorn.Server(config).run(sockets=[listener])
