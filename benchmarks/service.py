@@ -88,13 +88,9 @@ def _measure_latency(vectors: np.ndarray, settings: Settings) -> list[list[str]]
     for name, answers in taken.items():
         p50, p99 = np.percentile([1000 * answer.seconds for answer in answers], [50, 99])
         n_failed = sum(answer.status != 200 for answer in answers)
-        rows.append(
-            [
-                f"`{name}`",
-                f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, {n_failed} of {len(answers):,} failed,"
-                f" {1000 * cpu_s[name] / len(answers):.2f} ms of CPU each",
-            ]  # fmt: skip
-        )
+        cpu_ms = 1000 * cpu_s[name] / len(answers)
+        said = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, {n_failed} of {len(answers):,} failed, {cpu_ms:.2f} ms of CPU each"
+        rows.append([f"`{name}`", said])
     rows.append(["load average meanwhile", f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"])
     return rows
 

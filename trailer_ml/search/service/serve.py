@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _GRACE_S = 5
 _SWITCH_S = 0.0005
-"""So long a thread that follows the store may keep the one that answers waiting; Python's own 5 ms are a long time here."""
+"""So long the thread that follows the store may keep the one that answers waiting; of itself Python allows 5 ms."""
 _MAX_CONNECTIONS = 1000
 
 
