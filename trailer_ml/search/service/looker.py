@@ -13,21 +13,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trailer_ml.embeddings.embed import embed_features
 from trailer_ml.errors import MediaError, ModelMismatchError, NoModelError, TrailerError
+from trailer_ml.features.pool import extract_many
+from trailer_ml.model.card import read_card
+from trailer_ml.model.registry import load_encoder
 from trailer_ml.processes import limit_this_process
+from trailer_ml.search.service.looking import FAULT, NO_MODEL
 from trailer_ml.settings import load_settings
 from trailer_ml.storage import Store
 
 if TYPE_CHECKING:
     from trailer_ml.model.encoder import Encoder
     from trailer_ml.settings import Settings
-
-FAULT, NO_MODEL = "fault", "no_model"
-"""Reasons that are not the video's."""
 
 
 def main() -> None:
@@ -36,18 +37,11 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no answer
     settings = load_settings()
-    store = Store(settings.store)
-
-    @lru_cache(1)
-    def load(version: str) -> Encoder:
-        from trailer_ml.model.registry import load_encoder
-
-        return load_encoder(store, version, settings.model.cache_folder)
-
+    look = _Looker(settings, Store(settings.store)).look
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = _look(Path(request["path"]), load(request["model_version"]), settings)
+            answer = look(Path(request["path"]), request["model_version"])
         except (ModelMismatchError, NoModelError) as error:
             answer = {"reason": NO_MODEL, "message": str(error)}
         except TrailerError as error:
@@ -55,13 +49,22 @@ def main() -> None:
         os.write(answers, json.dumps(answer).encode() + b"\n")
 
 
-def _look(path: Path, encoder: Encoder, settings: Settings) -> dict[str, Any]:
-    from trailer_ml.search.match import look_at
+class _Looker:
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._encoder: Encoder | None = None
 
-    seen = next(look_at([path], encoder, settings))
-    if isinstance(seen, MediaError):
-        return {"reason": seen.reason, "message": str(seen).removeprefix(f"{path.name}: ")}
-    return {"reason": None, "vector": seen[1].tolist()}
+    def look(self, path: Path, model_version: str) -> dict[str, Any]:
+        """The answer for one video; what is none does not cost the model, nor TensorFlow."""
+        card = read_card(model_version, self._store)
+        as_trained = self._settings.features.model_copy(update=card.features.view)
+        features = next(extract_many([path], as_trained))
+        if isinstance(features, MediaError):
+            return {"reason": features.reason, "message": str(features).removeprefix(f"{path.name}: ")}
+        if self._encoder is None or self._encoder.version != model_version:
+            self._encoder = load_encoder(self._store, model_version, self._settings.model.cache_folder)
+        return {"reason": None, "vector": embed_features([features], self._encoder)[0].tolist()}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import numpy as np
 
 from trailer_ml.errors import ChildTimeoutError, MediaError, ModelMismatchError, RateLimitedError, RetryableError
 from trailer_ml.processes import start_child
-from trailer_ml.search.service.looker import FAULT, NO_MODEL
 from trailer_ml.settings import as_environment
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from trailer_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
+FAULT, NO_MODEL = "fault", "no_model"
+"""Reasons that are not the video's."""
 _NAME = "the looking process"
 _START_S = 180.0
 """For its imports and the model, on a busy machine."""
