@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from trailer_ml.errors import MissingObjectError
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index, rollback_index
 from trailer_ml.search.takedown import take_down
@@ -37,6 +38,8 @@ def test_what_is_taken_down_is_gone_from_every_answer_within_a_second(serve, wor
     took_s = wait_until(lambda: served.get(paths[0]).status_code == 404)
     assert took_s < SOON_S
     assert {served.get(path).status_code for path in paths} == {404}
+    with pytest.raises(MissingObjectError):
+        served.app.state.service.showcase.thumb(gone)  # it is not remembered either
     assert not any(gone in served.get(path).text for path in lists)
     assert served.get("/api/v1/trailers").json()["n"] == 23
     assert served.get("/api/v1/ads/night-1/report").status_code == 404  # its pictures are in there

@@ -25,7 +25,9 @@ export function card(trailer, ...more) {
 }
 
 export function scoreBar(answer) {
-  const width = (share) => `${100 * Math.min(Math.max(share, 0), 1)}%`;
+  // A share may be below nothing; the bar is as long as the score all the same.
+  const sum = Math.max(answer.video_share, 0) + Math.max(answer.audio_share, 0);
+  const width = (share) => `${sum > 0 ? (100 * Math.max(share, 0) * Math.min(Math.max(answer.score, 0), 1)) / sum : 0}%`;
   const [score, video, audio] = [answer.score, answer.video_share, answer.audio_share].map((share) => share.toFixed(2));
   return h("div", { class: "score" },
     h("span", { class: "total" }, h("span", { class: "unseen" }, "Score "), score),
