@@ -129,12 +129,14 @@ def _change(versions: Sequence[str], settings: Settings, store: Store) -> None:
 
 
 def _is_mixed(row: int, body: dict, vectors: np.ndarray, sizes: dict[str, int]) -> bool:
-    """Whether an answer is not that of the index it names: by who is in it, and by who is nearest."""
-    n = sizes[body["index_version"]]
-    scores = vectors[:n] @ vectors[row]
-    scores[row] = -1
+    """Whether an answer is not that of the index it names, with or without what came since: every trailer here."""
     found = [int(each["trailer_id"][1:]) for each in body["neighbours"]]
-    return max(found) >= n or abs(body["neighbours"][0]["score"] - float(scores.max())) > 1e-5
+    for n in (sizes[body["index_version"]], max(sizes.values())):
+        scores = vectors[:n] @ vectors[row]
+        scores[row] = -1
+        if max(found) < n and abs(body["neighbours"][0]["score"] - float(scores.max())) < 1e-5:
+            return False
+    return True
 
 
 def _name(row: int) -> str:

@@ -310,7 +310,7 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     function: Callable[[Context], Any]
-    for function in (doctor, sources):
+    for function in (doctor, status, sources):
         add(function)
     for function in (crawl, download, shard):
         command = add(function)
@@ -353,13 +353,15 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(duplicates)
     command.add_argument("--score", type=_cosine, help="trailers of two films are looked at from this cosine on")
     command.add_argument("--by-score", action="store_true", help="go by the cosine alone, whatever they show")
-    add(status)
+    _take_address(add(serve))
     add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
-    command = add(serve)
-    command.add_argument("--host", help="where to listen; beyond loopback TRAILER_SERVICE_API_KEY has to be set")
-    command.add_argument("--port", type=int, help="0: any free one")
     _add_demo(commands)
     return parser
+
+
+def _take_address(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", help="where to listen; beyond loopback TRAILER_SERVICE_API_KEY has to be set")
+    command.add_argument("--port", type=int, help="0: any free one")
 
 
 def _add_demo(commands: Any) -> None:

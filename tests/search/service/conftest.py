@@ -125,7 +125,9 @@ def put_shard(batch: BatchRef, trailers: list[Trailer], store: Store) -> None:
         write_record(file, to_example(trailer, features, receipt, settings))
     body = file.getvalue()
     manifest = ShardManifest.model_validate(store.read_json(shard_manifest_key(batch)))
-    manifest = manifest.model_copy(update={"sha256": sha256_of(body), "size_bytes": len(body)})
+    manifest = manifest.model_copy(
+        update={"sha256": sha256_of(body), "size_bytes": len(body), "features": settings.model_dump(mode="json")}
+    )
     store.put_bytes(shard_key(batch), body)
     store.put_json(shard_manifest_key(batch), manifest.to_json())
 

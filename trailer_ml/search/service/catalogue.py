@@ -24,6 +24,7 @@ class Catalogue:
 
     def __init__(self, trailers: Sequence[EmbeddedTrailer]) -> None:
         self._trailers = trailers
+        self.n = len(trailers)
         self._titles = [trailer.title.casefold() for trailer in trailers]
         self._order = sorted(
             range(len(trailers)),

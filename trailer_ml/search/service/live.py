@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from trailer_ml.catalog.listing import read_taken_down
 from trailer_ml.errors import NoIndexError, TrailerError, UnknownTrailerError
+from trailer_ml.index.rest import take_in_rest
 from trailer_ml.index.serve import open_current_index
 from trailer_ml.index.stored import read_pointer
 from trailer_ml.search.service.catalogue import Catalogue
@@ -151,11 +152,20 @@ class Live:
             # every request for 0.1 s and more. What is frozen goes all the same when nobody refers to it any more.
             gc.freeze()
             logger.info("index %s is served", index.manifest.version)
-        elif old.taken_down != taken_down:
-            self._snapshot = replace(old, taken_down=taken_down)
+        else:
+            self._update(old, taken_down)
         if old and (gone := taken_down - old.taken_down):
             self.on_change(gone)
         self._looked_at = time.monotonic()
+
+    def _update(self, old: Snapshot, taken_down: frozenset[str]) -> None:
+        """The same index, with what came and went since the last look."""
+        n_before = old.catalogue.n
+        take_in_rest(old.index, self._store)
+        if old.index.n != n_before:
+            self._snapshot = replace(old, catalogue=Catalogue(old.index.trailers), taken_down=taken_down)
+        elif old.taken_down != taken_down:
+            self._snapshot = replace(old, taken_down=taken_down)
 
     def _follow(self) -> None:
         while not self._stop.wait(self._settings.service.refresh_s):

@@ -52,7 +52,7 @@ class Metrics:
         for labelled in (self._index, self._states, self._losses):
             labelled.clear()
         if snapshot:
-            self._n.set(snapshot.index.manifest.n - len(snapshot.rows_taken_down))
+            self._n.set(snapshot.index.n - len(snapshot.rows_taken_down))
             self._recall.set(snapshot.recall_at_10)
             self._index.labels(*snapshot.versions.values()).set(1)
             if snapshot.published_at:

@@ -31,7 +31,7 @@ def show_status(request: Request) -> Response:
     return send(
         StatusAnswer(
             status=service.status(),
-            n_indexed=snapshot.index.manifest.n - len(snapshot.rows_taken_down) if snapshot else None,
+            n_indexed=snapshot.index.n - len(snapshot.rows_taken_down) if snapshot else None,
             published_at=published_at,
             index_age_s=max(0.0, age_s) if age_s is not None else None,
             is_up_to_date=service.live.is_up_to_date,

@@ -9,7 +9,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import Field
 
+from trailer_ml.search.filters import Filters
 from trailer_ml.search.neighbours import find_neighbours
 from trailer_ml.search.service.answers import MapAnswer, SimilarAnswer, TrailerAnswer, TrailersAnswer
 from trailer_ml.search.service.problems import describe
@@ -18,6 +20,8 @@ from trailer_ml.search.service.sending import TrailerIdInPath, send, service_of
 router = APIRouter(tags=["trailers"])
 MAX_K = 100
 K = Annotated[int, Query(ge=1, le=MAX_K, description="how many answers")]
+Names = Annotated[list[Annotated[str, Field(max_length=60)]] | tuple[()], Query(max_length=20)]
+Year = Annotated[int | None, Query(ge=1870, le=2200)]
 
 
 @router.get("/trailers", response_model=TrailersAnswer, responses=describe(422, 503))
@@ -65,22 +69,38 @@ def show_trailer(request: Request, trailer_id: TrailerIdInPath) -> Response:
 
 
 @router.get("/trailers/{trailer_id}/similar", response_model=SimilarAnswer, responses=describe(404, 422, 503))
-async def find_similar(request: Request, trailer_id: TrailerIdInPath, k: K = 10, same_film: bool = False) -> Response:
+async def find_similar(
+    request: Request,
+    trailer_id: TrailerIdInPath,
+    *,
+    k: K = 10,
+    same_film: bool = False,
+    collapse: bool = True,
+    genre: Names = (),
+    source: Names = (),
+    year_from: Year = None,
+    year_to: Year = None,
+) -> Response:
     """The trailers nearest to one, best first; those of its own film only if asked for.
 
-    A score is a cosine, and exactly the sum of its video and audio share.
+    Of another film the best trailer stands for all, and names them (`also`), unless `collapse` is false. A score is a
+    cosine, and exactly the sum of its video and audio share.
     """
     # In the event loop on purpose: it takes less time than handing it to a thread, whose search would hold the
     # interpreter's lock all the same.
     snapshot = service_of(request).live.snapshot()
     index, row = snapshot.index, snapshot.row(trailer_id)
-    own = {row} if same_film else index.rows_of_film[index.trailers[row].film_id]
+    trailer = index.trailers[row]
+    own = {row} if same_film else index.rows_of_film[trailer.film_id]
     neighbours = find_neighbours(
         index,
         index.vector(row),
         k,
         model_version=index.manifest.model_version,
         left_out=snapshot.rows_taken_down.union(own),
+        one_per_film=collapse and not same_film,
+        wanted=Filters(tuple(genre), year_from, year_to, tuple(source)),
+        genres=trailer.genres,
     )
     return send(SimilarAnswer(**snapshot.versions, trailer_id=trailer_id, neighbours=tuple(neighbours)))
 

@@ -67,7 +67,9 @@ async def _answer(path: Path, k: int, service: Service) -> Response:
     version = service.live.snapshot().index.manifest.model_version
     vector = await loop.run_in_executor(service.looking.thread, service.looking.look, path, version)
     snapshot = service.live.snapshot()  # now: looking takes seconds
-    neighbours = find_neighbours(snapshot.index, vector, k, model_version=version, left_out=snapshot.rows_taken_down)
+    neighbours = find_neighbours(
+        snapshot.index, vector, k, model_version=version, left_out=snapshot.rows_taken_down, one_per_film=True
+    )
     return send(MatchAnswer(**snapshot.versions, neighbours=tuple(neighbours)))
 
 

@@ -29,5 +29,5 @@ function showAd(ad, n) {
     h("h2", { id }, ad.ad),
     h("p", { class: "soft" }, ad.reason),
     h("ol", { class: "wall row", tabindex: 0, "aria-label": `Films for ${ad.ad}` }, ad.films.map((film) =>
-      card(film.best, scoreBar(film.best), h("p", { class: "reason" }, film.reason)))));
+      card(film.best, scoreBar(film.best), h("p", { class: "reason" }, film.reason, film.percentile > 0 && ` \u00b7 closer than ${Math.floor(film.percentile)} of 100 pairs of films`)))));
 }

@@ -45,7 +45,12 @@ export function legend() {
 }
 
 export function neighbours(list) {
-  return h("ol", { class: "wall close" }, list.map((each) => card(each, scoreBar(each))));
+  return h("ol", { class: "wall close" }, list.map((each) => card(each, scoreBar(each), others(each.also))));
+}
+
+function others(ids) {
+  if (!ids?.length) return null;
+  return h("p", { class: "reason" }, "also ", ids.map((id, n) => [n ? ", " : "", h("a", { href: trailerLink(id), class: "inline" }, `${n + 2}`)]), " of this film");
 }
 
 export function head(title, lead, ...more) {

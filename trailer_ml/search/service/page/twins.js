@@ -1,6 +1,6 @@
 // Near-duplicates: trailers that are nearly the same.
 import { get } from "./api.js";
-import { h, number } from "./dom.js";
+import { clock, h, number } from "./dom.js";
 import { card, head } from "./parts.js";
 
 const AT_MOST = 100;
@@ -22,6 +22,13 @@ function showGroup(group, n) {
   const of = films === 1 ? "of one film" : `of ${films} films`;
   return h("section", { class: "ad", "aria-labelledby": id },
     h("h2", { id }, group.trailers[0].title),
-    h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}; the closest two score ${closest}`),
+    h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}; the closest two score ${closest}${shared(group)}`),
     h("ul", { class: "wall row", tabindex: 0, "aria-labelledby": id }, group.trailers.map((trailer) => card(trailer))));
+}
+
+function shared(group) {
+  const frames = group.evidence?.[0]?.frames ?? [];
+  if (!frames.length) return "";
+  const times = frames.slice(0, 3).map((pair) => `${clock(pair.one_s)} and ${clock(pair.other_s)}`).join("; ");
+  return ` and show the same at ${times}${frames.length > 3 ? " \u2026" : ""}`;
 }
