@@ -235,23 +235,46 @@ def index_rollback(context: Context) -> Record:
 
 def similar(context: Context) -> list[Neighbour]:
     """The trailers nearest to one, with score and what of it is picture and sound."""
+    from trailer_ml.search.filters import Filters
     from trailer_ml.search.similar import find_similar
 
-    return find_similar(context.arguments.trailer_id, context.settings, context.store, k=context.arguments.k)
+    asked = context.arguments
+    wanted = Filters(tuple(asked.genre), asked.year_from, asked.year_to, tuple(asked.source))
+    return find_similar(
+        asked.trailer_id,
+        context.settings,
+        context.store,
+        k=asked.k,
+        same_film=asked.same_film,
+        collapse=not asked.all,
+        wanted=wanted,
+    )
 
 
 def match(context: Context) -> Iterable[Record]:
-    """The trailers nearest to video files that are not in the catalog."""
+    """The trailers nearest to videos that are not in the catalog, or the films that suit a folder of ads."""
+    asked = context.arguments
+    if bool(asked.videos) == bool(asked.ads):
+        asked.parser.error("name videos, or a folder of them with --ads")
+    if asked.ads:
+        from trailer_ml.search.ads import match_ads
+
+        settings = context.settings
+        if asked.k:
+            settings = settings.model_copy(update={"search": settings.search.model_copy(update={"k": asked.k})})
+        run = asked.run_name or f"{dt.datetime.now(dt.UTC):%Y%m%dt%H%M%S}"
+        return [match_ads([str(path) for path in _files_in(asked.ads)], run, settings, context.store)]
     from trailer_ml.search.match import match_videos
 
-    return match_videos(context.arguments.videos, context.settings, context.store, k=context.arguments.k)
+    return match_videos(asked.videos, context.settings, context.store, k=asked.k)
 
 
 def duplicates(context: Context) -> Iterable[Record]:
-    """Groups of trailers that are nearly the same."""
+    """Groups of trailers that are nearly the same, with the frames and the sound that say so."""
     from trailer_ml.search.duplicates import find_duplicates
 
-    return find_duplicates(context.settings, context.store, threshold=context.arguments.score)
+    asked = context.arguments
+    return find_duplicates(context.settings, context.store, threshold=asked.score, by_frames=not asked.by_score)
 
 
 def status(context: Context) -> Record:
@@ -266,6 +289,18 @@ def takedown(context: Context) -> Record:
     from trailer_ml.search.takedown import take_down
 
     return take_down(context.arguments.trailer_id, context.store)
+
+
+def serve(context: Context) -> Iterator[Record]:
+    """Answer over HTTP, with a page to see the answers, until Ctrl-C."""
+    from trailer_ml.search.service.serve import bind_service, run_service
+
+    given = {name: value for name in ("host", "port") if (value := getattr(context.arguments, name)) is not None}
+    service = context.settings.service.model_copy(update=given)
+    settings = context.settings.model_copy(update={"service": service})
+    with bind_service(settings) as (serving, listener):
+        yield serving
+        run_service(listener, settings, context.store)
 
 
 class Extracted(Record):
@@ -299,7 +334,7 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     function: Callable[[Context], Any]
-    for function in (doctor, sources):
+    for function in (doctor, status, sources):
         add(function)
     for function in (crawl, download, shard):
         command = add(function)
@@ -337,14 +372,31 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(similar)
     command.add_argument("trailer_id", metavar="TRAILER_ID")
     command.add_argument("-k", type=_positive, help="how many answers")
+    command.add_argument("--genre", action="append", default=[], help="only with this genre, or another one named so")
+    command.add_argument("--year-from", type=int, metavar="YEAR", help="only films of this year or later")
+    command.add_argument("--year-to", type=int, metavar="YEAR", help="only films of this year or earlier")
+    command.add_argument("--source", action="append", default=[], help="only from this source, such as imdb")
+    command.add_argument("--same-film", action="store_true", help="other trailers of the same film too")
+    command.add_argument("--all", action="store_true", help="every trailer of a film, not its best alone")
     command = add(match)
-    command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    command.add_argument("videos", nargs="*", metavar="VIDEO", help="a file or an address")
     command.add_argument("-k", type=_positive, help="how many answers for each")
-    add(duplicates).add_argument("--score", type=_cosine, help="alike from this cosine on")
-    add(status)
+    command.add_argument(
+        "--ads", type=Path, metavar="DIR", help="every file of it is an ad: films for each, and a page"
+    )
+    command.add_argument("--name", dest="run_name", help="of the results of --ads (default: the time)")
+    command = add(duplicates)
+    command.add_argument("--score", type=_cosine, help="trailers of two films are looked at from this cosine on")
+    command.add_argument("--by-score", action="store_true", help="go by the cosine alone, whatever they show")
+    _take_address(add(serve))
     add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
     _add_demo(commands)
     return parser
+
+
+def _take_address(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", help="where to listen; beyond loopback TRAILER_SERVICE_API_KEY has to be set")
+    command.add_argument("--port", type=int, help="0: any free one")
 
 
 def _add_demo(commands: Any) -> None:
@@ -398,6 +450,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not a positive number")
     return number
+
+
+def _files_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise TrailerError(f"there is no folder {folder}")
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _cosine(text: str) -> float:

@@ -444,9 +444,14 @@ class Neighbour(Record):
     title: str
     kind: str
     genres: tuple[str, ...]
+    year: int | None = None
     score: float
     video_share: float
     audio_share: float
+    shared_genres: tuple[str, ...] = ()
+    """Of its genres those that the one asked about has too."""
+    also: tuple[TrailerId, ...] = ()
+    """Other trailers of its film that stand behind it: teasers, recuts. Empty where each is an answer of its own."""
 
 
 class VideoMatch(Record):
@@ -456,12 +461,34 @@ class VideoMatch(Record):
     neighbours: tuple[Neighbour, ...]
 
 
+class FramePair(Record):
+    """A frame of one trailer and a frame of another that show the same."""
+
+    one_s: float
+    other_s: float
+    likeness: float
+    """Correlation of the two as small grey pictures; 1: equal."""
+
+
+class DuplicateEvidence(Record):
+    """What speaks for it that two trailers are nearly the same, beside their cosine."""
+
+    frames: tuple[FramePair, ...] = ()
+    """Of each shot that both show the best pair, in the order of the first trailer."""
+    sound: float | None = None
+    """Correlation of the two sounds, laid on each other as well as it goes; None: there is too little of one."""
+    is_confirmed: bool
+    """Enough of it is the same. False: their frames could not be read, and the cosine alone speaks for it."""
+
+
 class DuplicateGroup(Record):
-    """Trailers that are nearly the same, each linked to another of the group by a pair above the threshold."""
+    """Trailers that are nearly the same, each linked to another of the group by a pair that is."""
 
     trailers: tuple[EmbeddedTrailer, ...]
     pairs: tuple[tuple[TrailerId, TrailerId, float], ...]
     """The links with their cosine, closest first."""
+    evidence: tuple[DuplicateEvidence, ...] = ()
+    """Of each pair, in their order."""
 
 
 class AdFilm(Record):
@@ -470,6 +497,10 @@ class AdFilm(Record):
     best: Neighbour
     reason: str
     """In words: how much of the score is picture and how much is sound."""
+    percentile: float = 0.0
+    """How many in a hundred pairs of films of the catalogue are less alike than the two."""
+    frames: tuple[FramePair, ...] = ()
+    """Those of the ad and of the trailer that are most alike to the eye, best first; for the first films only."""
 
 
 class AdMatch(Record):
@@ -481,9 +512,30 @@ class AdMatch(Record):
     films: tuple[AdFilm, ...] = ()
     reason: str = ""
     """In words: what its films have in common."""
+    genre_mix: dict[str, float] = {}
+    """Of the films nearest to it the share that has each genre, largest first; a film may have several."""
     problem: str = ""
     """Short code of what was wrong with it; empty: nothing."""
     detail: str = ""
+
+
+class PlacedAd(Record):
+    """An ad that a film was given."""
+
+    ad: str
+    score: float
+    percentile: float
+    video_share: float
+    audio_share: float
+
+
+class FilmAds(Record):
+    """One line of the films of an ads run: the ads that suit one film best, as far as they may have it."""
+
+    film_id: FilmId
+    title: str
+    genres: tuple[str, ...]
+    ads: tuple[PlacedAd, ...]
 
 
 class AdsSummary(Record):
@@ -496,6 +548,7 @@ class AdsSummary(Record):
     n_matched: int
     problems: dict[str, int] = {}
     matches_key: str
+    films_key: str
     report_key: str
 
 

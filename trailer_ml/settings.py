@@ -317,6 +317,33 @@ class SearchSettings(StageSettings):
 
     k: int = Field(default=10, ge=1, le=1000)
     duplicate_score: float = Field(default=0.97, ge=-1.0, le=1.0)
+    """Trailers of two films are looked at from this cosine on; those of one film always."""
+    ads_per_film: int = Field(default=3, ge=1)
+    """Ads that a film is given, at most."""
+    max_ad_share: Share = 0.5
+    """Of the films, how many one ad may be given to: so one does not take all."""
+
+
+class ServiceSettings(StageSettings):
+    """`trailer-ml serve`: the page and its API (docs/service.md)."""
+
+    host: str = "127.0.0.1"
+    """Anything but loopback needs an api_key."""
+    port: int = Field(default=8600, ge=0, le=65535)
+    api_key: SecretStr | None = None
+    """Whoever asks has to know it; keep it in the environment only, 16 characters or more. None: on loopback anybody
+    of this machine may ask."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which it may be called, besides loopback's and `host`; those of a proxy before it."""
+    requests_per_s: float = Field(default=50.0, gt=0)
+    """Of one client, on average; eight times as many at once."""
+    max_upload_bytes: int = Field(default=200 * 2**20, gt=0)
+    """Of a video to be matched."""
+    upload_timeout_s: float = Field(default=300.0, gt=0)
+    max_matches: int = Field(default=3, ge=1)
+    """Videos that may be uploaded or wait to be looked at; they are looked at one after the other."""
+    refresh_s: float = Field(default=0.25, gt=0, le=1.0)
+    """How often it is asked which index is served, and what was taken down."""
 
 
 class Settings(StageSettings):
@@ -332,6 +359,7 @@ class Settings(StageSettings):
     evaluation: EvaluationSettings = EvaluationSettings()
     index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()
+    service: ServiceSettings = ServiceSettings()
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

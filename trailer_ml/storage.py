@@ -204,6 +204,17 @@ class Store:
             data: bytes = self._client.get_object(**self._where(key))["Body"].read()
         return data
 
+    def read_part(self, key: str, start: int, n_bytes: int) -> bytes:
+        """So many bytes of the object from `start` on, fewer where it ends.
+
+        Raises:
+            MissingObjectError: there is no such object, or nothing of it at `start`.
+        """
+        with self._errors(key):
+            answer = self._client.get_object(Range=f"bytes={start}-{start + n_bytes - 1}", **self._where(key))
+            data: bytes = answer["Body"].read()
+        return data
+
     def read_json(self, key: str) -> Any:
         """The object, parsed.
 
@@ -377,7 +388,7 @@ class Store:
             return SettingsError(f"there is no bucket {self.settings.bucket!r} (TRAILER_STORE_BUCKET)")
         if code == "InvalidBucketName":
             return self._wrong_bucket()
-        if code in {"NoSuchKey", "404", "NotFound"}:
+        if code in {"NoSuchKey", "404", "NotFound", "InvalidRange", "416"}:
             return MissingObjectError(f"there is no object {where}")
         if code in {"PreconditionFailed", "412"}:
             return ConflictError(f"{where} was changed by somebody else")

@@ -1,4 +1,4 @@
-"""The one plugin: it makes the pools when the scheduler starts.
+"""The one plugin: it makes the pools when the scheduler starts, and puts the page into the UI.
 
 A task whose pool is missing waits for ever, silently.
 
@@ -7,6 +7,7 @@ Every Airflow process imports this file, so nothing heavy is imported here.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
@@ -35,8 +36,29 @@ class PoolMaker:
             make_pools()
 
 
+class LazyPage:
+    """An ASGI app that is made at its first request, which only the API server gets."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+        self._lock = asyncio.Lock()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        async with self._lock:
+            if self._app is None:
+                from trailer_airflow.page import start_page
+
+                self._app = await asyncio.to_thread(start_page)
+        await self._app(scope, receive, send)
+
+
 class TrailerPlugin(AirflowPlugin):
     """What Airflow looks for in this file."""
 
     name = "trailer_ml"
     listeners = [PoolMaker()]  # noqa: RUF012 - as Airflow declares it
+    fastapi_apps = [{"name": "trailers", "app": LazyPage(), "url_prefix": "/trailers"}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        {"name": "Trailers", "href": "trailers/", "destination": "nav", "url_route": "trailers", "nav_top_level": True}
+    ]

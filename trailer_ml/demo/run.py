@@ -154,6 +154,7 @@ def _work(running: Running, folder: Path, progress: Progress) -> None:
     progress.clear()
     print_results(results)
     print(f"\nReport   {running.site_url}/report/  (kept: {report})")
+    print(f"Page     {running.airflow.url}/plugin/trailers  (behind Airflow's login)")
     print(f"Airflow  {running.airflow.url}  user {USERNAME}, password {running.airflow.password}\n")
 
 

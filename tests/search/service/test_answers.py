@@ -1,0 +1,168 @@
+"""What each endpoint answers, and that it is what the functions behind it say."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trailer_ml.search.service.catalogue import Catalogue
+from trailer_ml.search.similar import find_similar
+from trailer_ml.storage import shard_key
+from trailer_ml.vectors import normalise
+
+
+def test_the_catalogue_is_found_by_words_and_genre_page_by_page(serve, world) -> None:
+    served = serve()
+    first = served.get("/api/v1/trailers?limit=10").json()
+    rest = served.get("/api/v1/trailers?limit=200&offset=10").json()
+    ids = [trailer["trailer_id"] for trailer in first["trailers"] + rest["trailers"]]
+    years = [trailer["year"] for trailer in first["trailers"] + rest["trailers"]]
+    assert first["n"] == len(ids) == len(set(ids)) == 24
+    assert years == sorted(years, reverse=True)
+    assert sum(first["genres"].values()) == 24
+    fog = served.get("/api/v1/trailers", params={"q": "fog FILM"}).json()
+    assert fog["n"] == 12
+    assert served.get("/api/v1/trailers", params={"q": "fog", "genre": "Comedy"}).json()["n"] == 4
+    assert served.get("/api/v1/trailers", params={"q": world[5].trailer_id}).json()["n"] == 1
+    assert served.get("/api/v1/trailers", params={"q": "%"}).json()["n"] == 0
+
+
+def test_titles_that_begin_with_the_words_come_first(world) -> None:
+    found = Catalogue(world).find("h", "", frozenset())
+    begins = [world[row].title.startswith("Harbour") for row in found]
+    assert begins == sorted(begins, reverse=True)
+
+
+def test_similar_is_what_the_command_says_and_names_what_it_comes_from(serve, world, settings, store) -> None:
+    served, trailer_id = serve(), world[3].trailer_id
+    for same_film in (False, True):
+        answer = served.get(f"/api/v1/trailers/{trailer_id}/similar?k=7&same_film={same_film}").json()
+        expected = find_similar(trailer_id, settings, store, k=7, same_film=same_film)
+        assert answer["neighbours"] == [neighbour.to_json() for neighbour in expected]
+    snapshot = served.app.state.service.live.snapshot()
+    assert (answer["index_version"], answer["model_version"]) == (snapshot.index.manifest.version, "m-1")
+
+
+def test_what_is_seen_of_a_trailer_comes_from_its_record(serve, world, store) -> None:
+    served = serve()
+    for trailer in (world[17], world[2]):  # the second one's record lies before the first one's
+        path = f"/api/v1/trailers/{trailer.trailer_id}"
+        known = served.get(path).json()
+        assert known["trailer"]["title"] == trailer.title
+        assert (known["plot"], known["source_url"], known["has_media"]) == (trailer.plot, trailer.source_url, False)
+        assert known["frame_times_s"] == [5.0 + 12 * n for n in range(10)]
+        frame = served.get(f"{path}/frames/4.jpg")
+        pixel = np.asarray(Image.open(io.BytesIO(frame.content)).convert("RGB"))[5, 5].astype(int)
+        hue = int(trailer.trailer_id[-3:]) * 7 + 80
+        assert np.abs(pixel - [hue % 256, hue * 3 % 256, hue * 5 % 256]).max() < 6
+        assert served.get(f"{path}/frames/10.jpg").status_code == 404
+        assert served.get(f"{path}/spectrogram.png").content.startswith(b"\x89PNG")
+        again = served.get(f"{path}/frames/4.jpg", headers={"If-None-Match": frame.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    silent = f"/api/v1/trailers/{world[-1].trailer_id}"
+    assert served.get(silent).json()["has_audio"] is False
+    assert served.get(f"{silent}/spectrogram.png").status_code == 404
+
+
+def test_a_damaged_shard_gives_no_wrong_picture(serve, world, store) -> None:
+    from trailer_ml.records import BatchRef
+
+    key = shard_key(BatchRef(listed_on=world[0].listed_on, number=0))
+    body = bytearray(store.read_bytes(key))
+    body[body.index(b"\xff\xd8\xff") + 300] ^= 1  # in the middle of the first picture
+    store.put_bytes(key, bytes(body))
+    answer = serve().get(f"/api/v1/trailers/{world[0].trailer_id}/frames/0.jpg")
+    assert answer.status_code == 500
+    assert answer.json()["detail"] == "this could not be answered; the log of the service says why"
+
+
+def test_a_player_gets_the_part_that_it_asks_for(serve, world) -> None:
+    served = serve()
+    for asked, status, part in (
+        (None, 206, "bytes 0-1048575/1280000"),
+        ("bytes=10-19", 206, "bytes 10-19/1280000"),
+        ("bytes=-5", 206, "bytes 1279995-1279999/1280000"),
+        ("bytes=1279999-", 206, "bytes 1279999-1279999/1280000"),
+        ("bytes=1280000-", 416, "bytes */1280000"),
+        ("bytes=5-2", 416, "bytes */1280000"),
+        ("lines=1-2", 416, "bytes */1280000"),
+    ):
+        headers = {"Range": asked} if asked else {}
+        answer = served.get(f"/api/v1/trailers/{world[0].trailer_id}/media", headers=headers)
+        assert (answer.status_code, answer.headers["content-range"]) == (status, part)
+        if status == 206:
+            start, end = (int(number) for number in part.split()[1].split("/")[0].split("-"))
+            assert answer.content == (bytes(range(256)) * 5000)[start : end + 1]
+
+
+def test_the_map_shows_the_directions_in_which_vectors_differ_most(serve, world, make_vectors) -> None:
+    answer = serve().get("/api/v1/map").json()
+    vectors = normalise(make_vectors(24, spread=0.8)).astype(np.float64)
+    centred = vectors - vectors.mean(axis=0)
+    values = np.linalg.svd(centred, compute_uv=False) ** 2
+    assert answer["explained"] == pytest.approx((values[:2] / values.sum()).tolist(), rel=1e-4)
+    points = np.array([answer["x"], answer["y"]])
+    assert np.abs(points).max() == pytest.approx(1, abs=1e-3)
+    assert np.cov(points)[0, 1] == pytest.approx(0, abs=1e-3)
+    assert answer["ids"] == [trailer.trailer_id for trailer in world]
+
+
+def test_ads_show_films_and_problems_and_no_path_of_the_machine(serve, world) -> None:
+    served = serve()
+    assert served.get("/api/v1/ads").json() == {"runs": ["night-1"]}
+    good, bad = (run := served.get("/api/v1/ads/night-1").json())["ads"]
+    assert (good["source"], len(good["films"]), bad["problem"]) == ("ad-fog.mp4", 3, "no_video")
+    assert run["has_report"]
+    report = served.get("/api/v1/ads/night-1/report")
+    assert "sandbox" in report.headers["content-security-policy"]
+    assert served.get("/api/v1/ads/night-2").status_code == 404
+
+
+def test_duplicates_are_grouped(serve, make_vectors, put_embedded, publish) -> None:
+    vectors = make_vectors(12)
+    vectors[7] = vectors[2]
+    put_embedded(vectors)
+    publish()
+    groups = serve().get("/api/v1/duplicates").json()["groups"]
+    assert ["imdb-vi0000002", "imdb-vi0000007"] in [
+        [each["trailer_id"] for each in group["trailers"]] for group in groups
+    ]
+
+
+def test_status_health_and_metrics_say_what_is_served(serve, world) -> None:
+    served = serve()
+    version = served.app.state.service.live.snapshot().index.manifest.version
+    status = served.get("/api/v1/status").json()
+    assert (status["n_indexed"], status["status"]["states"]["indexed"], status["is_up_to_date"]) == (24, 24, True)
+    assert status["status"]["index_version"] == version
+    assert served.get("/health/live").status_code == served.get("/health/ready").status_code == 200
+    served.get("/no/such/path")
+    text = served.get("/metrics").text
+    for line in (
+        f'trailer_ml_index_info{{index_version="{version}",model_version="m-1"}} 1.0',
+        "trailer_ml_index_trailers 24.0",
+        "trailer_ml_index_recall_at_10 1.0",
+        'trailer_ml_trailers{state="indexed"} 24.0',
+        'trailer_ml_requests_total{method="GET",route="other",status="404"} 1.0',
+        'trailer_ml_request_seconds_count{route="/health/live"} 1.0',
+    ):
+        assert line in text
+
+
+def test_without_an_index_it_says_so_and_comes_up(serve) -> None:
+    served = serve()
+    assert served.get("/health/live").status_code == 200
+    for path in ("/health/ready", "/api/v1/trailers", "/api/v1/trailers/x/similar", "/api/v1/map"):
+        answer = served.get(path)
+        assert (answer.status_code, answer.json()["detail"]) == (503, "no index has been published yet")
+    assert served.get("/api/v1/status").json()["published_at"] is None
+    assert served.get("/metrics").status_code == 200
+
+
+def test_the_description_has_an_example_of_every_answer(serve, world) -> None:
+    described = serve().get("/api/v1/openapi.json").json()
+    schemas = described["components"]["schemas"]
+    assert "/api/v1/trailers/{trailer_id}/similar" in described["paths"]
+    for name in ("TrailersAnswer", "TrailerAnswer", "SimilarAnswer", "MatchAnswer", "MapAnswer", "Problem"):
+        assert schemas[name]["example"], name

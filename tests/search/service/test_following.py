@@ -1,0 +1,136 @@
+"""Following the store while requests are answered: what is taken down goes, what is published comes, none is mixed."""
+
+import datetime as dt
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from trailer_ml.errors import MissingObjectError
+from trailer_ml.index.build import build_index
+from trailer_ml.index.publish import publish_index, rollback_index
+from trailer_ml.search.takedown import take_down
+from trailer_ml.storage import Store
+
+SOON_S = 1.0
+DAY = dt.date(2026, 1, 1)
+
+
+def wait_until(happens, timeout_s: float = 10.0) -> float:
+    """The seconds it took."""
+    began = time.monotonic()
+    while not happens():
+        assert time.monotonic() - began < timeout_s
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def test_what_is_taken_down_is_gone_from_every_answer_within_a_second(serve, world, store) -> None:
+    served, gone = serve(), world[1].trailer_id
+    paths = [f"/api/v1/trailers/{gone}{end}" for end in ("", "/similar", "/thumb", "/frames/0.jpg", "/spectrogram.png")]
+    assert {served.get(path).status_code for path in paths} == {200}
+    lists = ("/api/v1/trailers?limit=200", "/api/v1/map", "/api/v1/ads/night-1", "/api/v1/duplicates",
+             f"/api/v1/trailers/{world[7].trailer_id}/similar?k=30")  # fmt: skip
+    assert gone in "".join(served.get(path).text for path in lists[:3])
+    take_down(gone, store)
+    took_s = wait_until(lambda: served.get(paths[0]).status_code == 404)
+    assert took_s < SOON_S
+    assert {served.get(path).status_code for path in paths} == {404}
+    with pytest.raises(MissingObjectError):
+        served.app.state.service.showcase.thumb(gone)  # it is not remembered either
+    assert not any(gone in served.get(path).text for path in lists)
+    assert served.get("/api/v1/trailers").json()["n"] == 23
+    assert served.get("/api/v1/ads/night-1/report").status_code == 404  # its pictures are in there
+    others = served.get(f"/api/v1/trailers/{world[17].trailer_id}/frames/3.jpg")  # the shard was made anew
+    assert others.status_code == 200
+
+
+def test_what_came_since_the_build_is_found(serve, world, put_embedded, make_vectors, make_trailer) -> None:
+    served = serve()
+    assert served.get("/api/v1/trailers").json()["n"] == 24
+    day = DAY + dt.timedelta(days=300)
+    put_embedded(make_vectors(24, spread=0.8)[:2], [make_trailer(n, day) for n in (500, 501)], day=day)
+    wait_until(lambda: served.get("/api/v1/trailers").json()["n"] == 26)
+    nearest = served.get("/api/v1/trailers/imdb-vi0000500/similar").json()["neighbours"][0]
+    assert nearest["trailer_id"] == world[0].trailer_id
+    assert nearest["score"] == pytest.approx(1, abs=1e-5)
+
+
+def test_another_index_takes_the_place_of_the_old_one_and_the_way_back(
+    serve, world, store, settings, put_embedded, make_vectors
+) -> None:
+    served = serve()
+    first = served.get("/api/v1/trailers").json()["index_version"]
+    put_embedded(make_vectors(6, seed=9), [world[0].model_copy(update={"trailer_id": f"new-{n}"}) for n in range(6)],
+                 day=world[0].listed_on.replace(day=25))  # fmt: skip
+    second = publish_index(build_index(settings, store).version, settings, store).version
+    wait_until(lambda: served.get("/api/v1/trailers").json()["index_version"] == second)
+    assert served.get("/api/v1/trailers/new-3/similar").status_code == 200
+    rollback_index(settings, store)
+    wait_until(lambda: served.get("/api/v1/trailers").json()["index_version"] == first)
+    assert served.get("/api/v1/trailers/new-3/similar").status_code == 404
+
+
+def test_no_answer_fails_or_is_mixed_while_indexes_change(
+    serve, store, settings, put_embedded, make_vectors, make_trailer
+) -> None:
+    """The short form of `python -m benchmarks service`."""
+    vectors, truth = make_vectors(60), {}
+    for n in (20, 40, 60):  # each index has more trailers, and so other neighbours
+        day = DAY + dt.timedelta(days=n)
+        put_embedded(vectors[n - 20 : n], [make_trailer(number, day) for number in range(n - 20, n)], day=day)
+        scores = vectors[:20] @ vectors[:n].T
+        version = publish_index(build_index(settings, store).version, settings, store).version
+        truth[version] = np.argsort(-scores, axis=1)[:, 1:6].tolist()
+    served, stop = serve(refresh_s=0.02), threading.Event()
+    answers: list[tuple[int, httpx.Response]] = []
+
+    def ask(row: int) -> None:
+        with httpx.Client(base_url=served.url, timeout=10) as client:
+            while not stop.is_set():
+                row = (row + 7) % 20
+                answers.append((row, client.get(f"/api/v1/trailers/imdb-vi{row:07d}/similar?k=5")))
+
+    threads = [threading.Thread(target=ask, args=(row,)) for row in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in [*truth, *truth]:
+            publish_index(version, settings, store, by_hand=True)
+            time.sleep(0.1)
+        for _ in range(2):
+            rollback_index(settings, store)
+            time.sleep(0.1)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert {answer.status_code for _, answer in answers} == {200}
+    for row, answer in answers:
+        body = answer.json()
+        found = [int(each["trailer_id"][-7:]) for each in body["neighbours"]]
+        # the index's own answer, or that with what came since, which is every trailer here
+        assert found in (truth[body["index_version"]][row], list(truth.values())[-1][row])
+    assert len({answer.json()["index_version"] for _, answer in answers}) >= 2
+
+
+def test_a_store_that_does_not_answer_does_not_end_the_answers(serve, world, monkeypatch) -> None:
+    served = serve()
+    live = served.app.state.service.live
+    monkeypatch.setattr("trailer_ml.search.service.live._OUT_OF_DATE_S", 0.2)
+    nowhere = live._store.settings.model_copy(update={"endpoint_url": "http://127.0.0.1:9"})
+    monkeypatch.setattr(live, "_store", Store(nowhere))
+    wait_until(lambda: served.get("/health/ready").status_code == 503, 20)
+    assert served.get("/health/live").status_code == 200
+    assert served.get(f"/api/v1/trailers/{world[0].trailer_id}/similar").status_code == 200
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_smallest_indexes_are_served_too(n, serve, put_embedded, make_vectors, publish) -> None:
+    trailers = put_embedded(make_vectors(n))
+    publish()
+    served = serve()
+    assert len(served.get(f"/api/v1/trailers/{trailers[0].trailer_id}/similar").json()["neighbours"]) == n - 1
+    assert len(served.get("/api/v1/map").json()["x"]) == n
