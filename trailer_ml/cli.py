@@ -211,9 +211,20 @@ def index_rollback(context: Context) -> Record:
 
 def similar(context: Context) -> list[Neighbour]:
     """The trailers nearest to one, with score and what of it is picture and sound."""
+    from trailer_ml.search.filters import Filters
     from trailer_ml.search.similar import find_similar
 
-    return find_similar(context.arguments.trailer_id, context.settings, context.store, k=context.arguments.k)
+    asked = context.arguments
+    wanted = Filters(tuple(asked.genre), asked.year_from, asked.year_to, tuple(asked.source))
+    return find_similar(
+        asked.trailer_id,
+        context.settings,
+        context.store,
+        k=asked.k,
+        same_film=asked.same_film,
+        collapse=not asked.all,
+        wanted=wanted,
+    )
 
 
 def match(context: Context) -> Iterable[Record]:
@@ -224,10 +235,11 @@ def match(context: Context) -> Iterable[Record]:
 
 
 def duplicates(context: Context) -> Iterable[Record]:
-    """Groups of trailers that are nearly the same."""
+    """Groups of trailers that are nearly the same, with the frames and the sound that say so."""
     from trailer_ml.search.duplicates import find_duplicates
 
-    return find_duplicates(context.settings, context.store, threshold=context.arguments.score)
+    asked = context.arguments
+    return find_duplicates(context.settings, context.store, threshold=asked.score, by_frames=not asked.by_score)
 
 
 def status(context: Context) -> Record:
@@ -302,10 +314,18 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(similar)
     command.add_argument("trailer_id", metavar="TRAILER_ID")
     command.add_argument("-k", type=_positive, help="how many answers")
+    command.add_argument("--genre", action="append", default=[], help="only with this genre, or another one named so")
+    command.add_argument("--year-from", type=int, metavar="YEAR", help="only films of this year or later")
+    command.add_argument("--year-to", type=int, metavar="YEAR", help="only films of this year or earlier")
+    command.add_argument("--source", action="append", default=[], help="only from this source, such as imdb")
+    command.add_argument("--same-film", action="store_true", help="other trailers of the same film too")
+    command.add_argument("--all", action="store_true", help="every trailer of a film, not its best alone")
     command = add(match)
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     command.add_argument("-k", type=_positive, help="how many answers for each")
-    add(duplicates).add_argument("--score", type=_cosine, help="alike from this cosine on")
+    command = add(duplicates)
+    command.add_argument("--score", type=_cosine, help="trailers of two films are looked at from this cosine on")
+    command.add_argument("--by-score", action="store_true", help="go by the cosine alone, whatever they show")
     add(status)
     add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
     _add_demo(commands)

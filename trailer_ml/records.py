@@ -414,9 +414,14 @@ class Neighbour(Record):
     title: str
     kind: str
     genres: tuple[str, ...]
+    year: int | None = None
     score: float
     video_share: float
     audio_share: float
+    shared_genres: tuple[str, ...] = ()
+    """Of its genres those that the one asked about has too."""
+    also: tuple[TrailerId, ...] = ()
+    """Other trailers of its film that stand behind it: teasers, recuts. Empty where each is an answer of its own."""
 
 
 class VideoMatch(Record):
@@ -426,12 +431,34 @@ class VideoMatch(Record):
     neighbours: tuple[Neighbour, ...]
 
 
+class FramePair(Record):
+    """A frame of one trailer and a frame of another that show the same."""
+
+    one_s: float
+    other_s: float
+    likeness: float
+    """Correlation of the two as small grey pictures; 1: equal."""
+
+
+class DuplicateEvidence(Record):
+    """What speaks for it that two trailers are nearly the same, beside their cosine."""
+
+    frames: tuple[FramePair, ...] = ()
+    """Of each shot that both show the best pair, in the order of the first trailer."""
+    sound: float | None = None
+    """Correlation of the two sounds, laid on each other as well as it goes; None: there is too little of one."""
+    is_confirmed: bool
+    """Enough of it is the same. False: their frames could not be read, and the cosine alone speaks for it."""
+
+
 class DuplicateGroup(Record):
-    """Trailers that are nearly the same, each linked to another of the group by a pair above the threshold."""
+    """Trailers that are nearly the same, each linked to another of the group by a pair that is."""
 
     trailers: tuple[EmbeddedTrailer, ...]
     pairs: tuple[tuple[TrailerId, TrailerId, float], ...]
     """The links with their cosine, closest first."""
+    evidence: tuple[DuplicateEvidence, ...] = ()
+    """Of each pair, in their order."""
 
 
 class AdFilm(Record):

@@ -5,11 +5,22 @@ Does not belong here: printing.
 
 from __future__ import annotations
 
+import itertools
 import json
 from functools import singledispatch
 from typing import Any
 
-from trailer_ml.records import BatchRef, Check, DuplicateGroup, Neighbour, Record, SourceTerms, Status, VideoMatch
+from trailer_ml.records import (
+    BatchRef,
+    Check,
+    DuplicateEvidence,
+    DuplicateGroup,
+    Neighbour,
+    Record,
+    SourceTerms,
+    Status,
+    VideoMatch,
+)
 
 
 @singledispatch
@@ -21,9 +32,10 @@ def as_text(record: Record) -> str:
 @as_text.register
 def _neighbour(record: Neighbour) -> str:
     genres = ", ".join(record.genres)
+    also = f"  (also {', '.join(record.also)})" if record.also else ""
     return (
         f"{record.score:6.3f}  picture {record.video_share:6.3f}  sound {record.audio_share:6.3f}  "
-        f"{record.trailer_id:<20}  {record.title} [{genres}]"
+        f"{record.trailer_id:<20}  {record.title} [{genres}]{also}"
     )
 
 
@@ -47,7 +59,20 @@ def _source(record: SourceTerms) -> str:
 @as_text.register
 def _duplicates(record: DuplicateGroup) -> str:
     titles = {trailer.trailer_id: f"{trailer.title} ({trailer.kind})" for trailer in record.trailers}
-    return "\n".join(f"{score:6.3f}  {a}  {titles[a]}  =  {b}  {titles[b]}" for a, b, score in record.pairs)
+    lines = []
+    for (a, b, score), evidence in itertools.zip_longest(record.pairs, record.evidence):
+        lines.append(f"{score:6.3f}  {a}  {titles[a]}  =  {b}  {titles[b]}")
+        if evidence:
+            lines.append(f"        {_explain(evidence)}")
+    return "\n".join(lines)
+
+
+def _explain(evidence: DuplicateEvidence) -> str:
+    if not evidence.is_confirmed:
+        return "their frames could not be read: by the score alone"
+    frames = [f"{pair.one_s:.1f} s = {pair.other_s:.1f} s ({pair.likeness:.2f})" for pair in evidence.frames]
+    sound = [] if evidence.sound is None else [f"sound {evidence.sound:.2f}"]
+    return "; ".join([*frames, *sound])
 
 
 @as_text.register

@@ -282,7 +282,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_counts_and_the_next_one_fini
     assert summary.is_new
     assert list(settings.index.cache_folder.glob(".aside-*/")) == []
     before = read_everything(store, "index/")
-    assert len(before) == 3
+    assert len(before) == 4
     for key in before:
         store.delete(key)
     build_index(settings, store)

@@ -301,6 +301,30 @@ def test_what_nobody_published_goes_after_a_day(n_days, young, built, settings, 
     assert read_pointer(store).pointer.doomed == ()
 
 
+def test_rollback_passes_over_what_is_damaged_and_changes_nothing_where_all_is(built, settings, store) -> None:
+    for version in built:
+        publish_index(version, settings, store)
+    for version in built[1:3]:
+        key = index_key(version, "index.ann")
+        store.put_bytes(key, store.read_bytes(key)[:-1] + b"?")
+    summary = rollback_index(settings, store)
+    assert summary.version == built[0]
+    assert f"passed over: {built[2]}, {built[1]}" in summary.reason
+    pointer = read_pointer(store).pointer
+    assert (pointer.version, pointer.previous) == (built[0], ())
+    assert set(pointer.gone_back_from) == set(built[1:])
+
+
+def test_rollback_to_nothing_that_is_good_keeps_what_is_served(built, settings, store) -> None:
+    publish_index(built[0], settings, store)
+    publish_index(built[1], settings, store)
+    store.delete(index_key(built[0], "ids.json"))
+    before = store.read_pointer(CURRENT_INDEX_KEY)
+    with pytest.raises(NoIndexError, match=f"no earlier index is good: {built[0]}"):
+        rollback_index(settings, store)
+    assert store.read_pointer(CURRENT_INDEX_KEY) == before
+
+
 @pytest.mark.parametrize("is_older", [True, False])
 def test_a_pointer_of_an_older_program_is_understood(is_older, built, settings, store) -> None:
     """It had one list of what was gone back from and of what had aged out; the first of all had none."""

@@ -7,6 +7,7 @@ from trailer_ml.errors import NoIndexError, SettingsError, UnknownTrailerError
 from trailer_ml.index.build import build_index
 from trailer_ml.index.serve import open_current_index
 from trailer_ml.records import Quarantine
+from trailer_ml.search.filters import Filters
 from trailer_ml.search.neighbours import find_neighbours
 from trailer_ml.search.similar import find_similar
 from trailer_ml.search.takedown import take_down
@@ -133,11 +134,8 @@ def test_a_trailer_that_is_known_and_not_in_says_why(
     day = make_trailer(0).listed_on
     put_embedded(make_vectors(3))
     publish()
-    put_embedded(make_vectors(1), [make_trailer(50, day.replace(day=21))], day=day.replace(day=21))
     lost = make_trailer(60, day.replace(day=22))
     store.put_bytes("catalog/listed=2026-11-22/trailers.jsonl", lost.model_dump_json().encode() + b"\n")
-    with pytest.raises(UnknownTrailerError, match=r"it is embedded$"):
-        find_similar("imdb-vi0000050", settings, store)
     with pytest.raises(UnknownTrailerError, match=r"it is listed$"):
         find_similar(lost.trailer_id, settings, store)
     entry = Quarantine(id=lost.trailer_id, stage="shard", reason="corrupt", detail="no moov atom", is_permanent=True)
@@ -151,3 +149,49 @@ def test_without_an_index_it_says_how_to_make_one(settings, store, put_embedded,
     build_index(settings, store)
     with pytest.raises(NoIndexError, match="trailer-ml index publish"):
         find_similar("imdb-vi0000000", settings, store)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filters(genres=("western",)),
+        Filters(year_from=2020, year_to=2021),
+        Filters(sources=("tmdb",)),
+        Filters(genres=("Drama", "Horror"), year_to=2003, sources=("imdb",)),
+    ],
+)
+def test_filters_give_k_answers_where_there_are_k_and_the_nearest(
+    wanted, settings, store, put_embedded, make_vectors, make_trailer, publish
+) -> None:
+    """The wanted ones are far away: few of them are among the first that the index finds."""
+    vectors = make_vectors(600, 32, n_clusters=6, spread=0.2)
+    trailers = [make_trailer(n) for n in range(600)]
+    trailers[5::40] = [make_trailer(n, trailer_id=f"tmdb-{n}") for n in range(5, 600, 40)]
+    put_embedded(vectors, trailers)
+    publish()
+    answers = find_similar(trailers[0].trailer_id, settings, store, k=7, wanted=wanted)
+    truth = [
+        trailers[row].trailer_id
+        for row in np.argsort(-(vectors @ vectors[0]), kind="stable").tolist()
+        if row and wanted.take(trailers[row])
+    ]
+    assert [answer.trailer_id for answer in answers] == truth[:7]
+    assert find_similar(trailers[0].trailer_id, settings, store, wanted=Filters(year_from=2100)) == []
+
+
+def test_a_film_is_one_answer_that_names_its_other_trailers(
+    settings, store, put_embedded, make_vectors, make_trailer, publish
+) -> None:
+    trailers = [make_trailer(n, film_id=f"imdb-tt{n // 3}", genres=("Drama", "War")[: 1 + n % 2]) for n in range(30)]
+    put_embedded(make_vectors(30), trailers)
+    publish()
+    take_down(trailers[29].trailer_id, store)
+    answers = find_similar(trailers[0].trailer_id, settings, store, k=20)
+    assert len(answers) == 9
+    for answer in answers:
+        film = {trailer.trailer_id for trailer in trailers[:29] if trailer.film_id == answer.film_id}
+        assert {answer.trailer_id, *answer.also} == film
+        assert answer.shared_genres == ("Drama",)
+    every = find_similar(trailers[0].trailer_id, settings, store, k=20, collapse=False)
+    assert len(every) == 20
+    assert every[0].also == ()

@@ -18,9 +18,17 @@ from annoy import AnnoyIndex
 from trailer_ml.embeddings.stored import require_champion
 from trailer_ml.errors import ConflictError, DataError, NoIndexError
 from trailer_ml.index.recall import measure_recall
-from trailer_ml.index.recipe import gather_vectors, read_all_embedded, write_recipe
+from trailer_ml.index.recipe import gather_vectors, list_batches_of, read_all_embedded, write_recipe
 from trailer_ml.index.serve import ServedIndex, open_index
-from trailer_ml.index.stored import ANNOY_FILE, IDS_FILE, MANIFEST_FILE, read_manifest, read_pointer, summarise
+from trailer_ml.index.stored import (
+    ANNOY_FILE,
+    BATCHES_FILE,
+    IDS_FILE,
+    MANIFEST_FILE,
+    read_manifest,
+    read_pointer,
+    summarise,
+)
 from trailer_ml.records import IndexManifest
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import encode_json, index_key, sha256_of_file
@@ -127,6 +135,7 @@ def _build(recipe: Recipe, vectors: NDArray[np.float32], settings: IndexSettings
         manifest = _write_files(folder, vectors, [row.trailer for row in recipe.rows], blank, settings.n_queries)
         store.put_file(index_key(recipe.version, ANNOY_FILE), folder / ANNOY_FILE)
         store.put_file(index_key(recipe.version, IDS_FILE), folder / IDS_FILE)
+    store.put_json(index_key(recipe.version, BATCHES_FILE), list_batches_of(recipe))
     store.put_json(
         index_key(recipe.version, MANIFEST_FILE), manifest.to_json()
     )  # over a damaged one's, if there is any

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from trailer_ml.embeddings.stored import require_champion
-from trailer_ml.errors import NoIndexError
+from trailer_ml.errors import DataError, NoIndexError
 from trailer_ml.index.stored import Pointer, read_manifest, read_pointer, summarise
 from trailer_ml.index.tidy import delete_doomed, find_unused
 from trailer_ml.index.verify import verify_index
@@ -68,29 +68,47 @@ def publish_index(version: str, settings: Settings, store: Store, *, by_hand: bo
     return summarise(manifest, is_new=True, is_published=True)
 
 
-def rollback_index(settings: Settings, store: Store) -> IndexSummary:  # noqa: ARG001 - every stage takes them
-    """Serve the index that was served before. The one that is left is deleted once another is published.
+def rollback_index(settings: Settings, store: Store) -> IndexSummary:
+    """Serve the index that was served before, or the newest before it that is still good on this machine.
+
+    The one that is left, and those that are passed over, are deleted once another is published.
 
     Raises:
-        NoIndexError: there is none to go back to.
+        NoIndexError: there is none to go back to, or none of them is good; the message says why.
         ConflictError: somebody else published meanwhile; try again.
     """
     seen = read_pointer(store)
     if seen is None or not seen.pointer.previous:
         raise NoIndexError("there is no earlier index to go back to")
     left = seen.pointer
-    manifest = read_manifest(store, left.previous[0])
+    bad: dict[str, str] = {}
+    for version in left.previous:
+        try:
+            verified = verify_index(version, settings, store)
+        except (DataError, NoIndexError) as error:
+            bad[version] = str(error)
+        else:
+            if not verified.reason:
+                break
+            bad[version] = verified.reason
+        logger.warning("index %s is passed over: %s", version, bad[version])
+    else:
+        raise NoIndexError(
+            f"no earlier index is good: {'; '.join(f'{version}: {why}' for version, why in bad.items())}"
+        )
+    manifest = read_manifest(store, version).model_copy(update={"recall_at_10": verified.recall_at_10})
     pointer = Pointer(
-        version=manifest.version,
+        version=version,
         model_version=manifest.model_version,
         n=manifest.n,
         recall_at_10=manifest.recall_at_10,
-        previous=left.previous[1:],
-        gone_back_from=tuple(sorted({*left.gone_back_from, left.version})),
+        previous=left.previous[len(bad) + 1 :],
+        gone_back_from=tuple(sorted({*left.gone_back_from, left.version, *bad})),
         doomed=left.doomed,
     )
     store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag)
-    return summarise(manifest, is_new=True, is_published=True, reason=f"went back from {left.version}")
+    passed_over = f"; passed over: {', '.join(bad)}" if bad else ""
+    return summarise(manifest, is_new=True, is_published=True, reason=f"went back from {left.version}{passed_over}")
 
 
 def _find_objection(

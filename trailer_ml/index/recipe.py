@@ -104,6 +104,12 @@ def name_version(
     return f"i-{sha256_of(encode_json(everything))[:12]}"
 
 
+def list_batches_of(recipe: Recipe) -> list[str]:
+    """The paths of the batches whose trailers are in the index, but for those taken down, in order."""
+    head, tail = f"embeddings/{recipe.model_version}/", ".npz"
+    return sorted(each.manifest.key.removeprefix(head).removesuffix(tail) for each in recipe.embedded)
+
+
 def gather_vectors(store: Store, recipe: Recipe) -> tuple[Vectors, set[int]]:
     """The vectors of the rows, (n, dim) float32, and the shards whose vectors are damaged: those rows mean nothing."""
     manifests = [each.manifest for each in recipe.embedded]

@@ -1,7 +1,7 @@
 """An index at hand: memory-mapped from a copy on this machine, with what is known of its trailers.
 
 The copy lies in a folder named after the version, is checked against the manifest whenever it is opened, and appears
-there whole or not at all.
+there whole or not at all. Vectors are read where Annoy keeps them: at the head of its file, each behind 12 bytes.
 
 Does not belong here: which trailers an answer leaves out, and what an answer looks like (see search/).
 """
@@ -24,6 +24,7 @@ from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import index_key, sha256_of_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,7 +40,9 @@ _TRAILERS = TypeAdapter(tuple[EmbeddedTrailer, ...])
 
 
 class ServedIndex:
-    """An index, memory-mapped while the block runs.
+    """An index, memory-mapped while the block runs, and what was taken in since (see rest.py), as rows behind its own.
+
+    Several threads may ask it while one takes something in.
 
     Args:
         folder: holds its files.
@@ -54,6 +57,11 @@ class ServedIndex:
         self.rows_of_film: dict[str, list[int]] = {}
         for row, trailer in enumerate(self.trailers):
             self.rows_of_film.setdefault(trailer.film_id, []).append(row)
+        self.batches_seen: frozenset[str] | None = None
+        """Whose trailers are in it or were taken in; None: not known yet."""
+        self.look_again_at = 0.0
+        """Moment of time.monotonic() before which nobody looks for more."""
+        self._rest = np.empty((0, manifest.dim), dtype=np.float32)
         self._annoy = AnnoyIndex(manifest.dim, "angular")
         self._annoy.load(str(folder / ANNOY_FILE))
         if not self._annoy.get_n_items() == len(self.trailers) == manifest.n:
@@ -61,6 +69,10 @@ class ServedIndex:
                 f"index {manifest.version} is damaged: its manifest says {manifest.n} trailers, its ids"
                 f" {len(self.trailers)}, its vectors {self._annoy.get_n_items()}"
             )
+        node = np.dtype([("head", "V12"), ("vector", "<f4", (manifest.dim,))])
+        self._vectors: Vectors = np.asarray(
+            np.memmap(folder / ANNOY_FILE, node, mode="r", shape=(manifest.n,))["vector"]
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -68,16 +80,47 @@ class ServedIndex:
     def __exit__(self, *_: object) -> None:
         self._annoy.unload()
 
+    @property
+    def n(self) -> int:
+        """How many rows there are, with those that were taken in."""
+        return len(self.trailers)
+
+    def take_in(self, trailers: Sequence[EmbeddedTrailer], vectors: Vectors) -> None:
+        """Answer for more trailers, from memory. By one thread at a time.
+
+        Args:
+            trailers: none of them is in it yet.
+            vectors: (len(trailers), dim) float32, of the model that the index is of.
+        """
+        first = self.n
+        self.trailers += tuple(trailers)  # before their vectors: a row that is found has a name
+        self._rest = np.concatenate([self._rest, vectors])
+        for row, trailer in enumerate(trailers, first):
+            self.row_of[trailer.trailer_id] = row
+            self.rows_of_film[trailer.film_id] = [*self.rows_of_film.get(trailer.film_id, ()), row]
+
     def vector(self, row: int) -> Vectors:
         """The (dim,) float32 vector of one row."""
-        return np.array(self._annoy.get_item_vector(row), dtype=np.float32)
+        vector: Vectors = self.vectors_of([row])[0]
+        return vector
+
+    def vectors_of(self, rows: Sequence[int]) -> Vectors:
+        """Those of some rows, (len(rows), dim) float32."""
+        asked = np.asarray(rows, dtype=np.int64)
+        found = np.empty((len(asked), self.manifest.dim), dtype=np.float32)
+        is_own = asked < self.manifest.n
+        found[is_own] = self._vectors[asked[is_own]]
+        found[~is_own] = self._rest[asked[~is_own] - self.manifest.n]
+        return found
 
     def vectors(self) -> Vectors:
-        """All of them, (n, dim) float32, in memory."""
-        every = np.empty((self.manifest.n, self.manifest.dim), dtype=np.float32)
-        for row in range(self.manifest.n):
-            every[row] = self._annoy.get_item_vector(row)
-        return every
+        """Those of the index alone, (manifest.n, dim) float32, as they lie in the file."""
+        return self._vectors
+
+    def scores(self, query: Vectors) -> NDArray[np.floating]:
+        """The inner product of a query and every row, (n,)."""
+        scores: NDArray[np.floating] = np.concatenate([self._vectors @ query, self._rest @ query])
+        return scores
 
     def nearest(self, query: Vectors, n: int, *, model_version: str) -> list[int]:
         """The rows of about the `n` nearest, nearest first.
@@ -95,10 +138,15 @@ class ServedIndex:
                 f"index {self.manifest.version} holds vectors of model {self.manifest.model_version}, not of"
                 f" {model_version}: build and publish an index for that model"
             )
-        n = min(n, self.manifest.n)
-        search_k = n * self.manifest.n_trees * self.manifest.search_effort
-        rows: list[int] = self._annoy.get_nns_by_vector(query, n, search_k)
-        return rows
+        rest = self._rest
+        n_own = min(n, self.manifest.n)
+        search_k = n_own * self.manifest.n_trees * self.manifest.search_effort
+        rows: list[int] = self._annoy.get_nns_by_vector(query, n_own, search_k)
+        if not len(rest):
+            return rows
+        rows += (self.manifest.n + np.argsort(-(rest @ query), kind="stable")[:n]).tolist()
+        order = np.argsort(-(self.vectors_of(rows) @ query), kind="stable")[:n]
+        return [rows[place] for place in order.tolist()]
 
 
 def open_current_index(store: Store, cache_folder: Path) -> ServedIndex:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ANNOY_FILE = "index.ann"
 IDS_FILE = "ids.json"
+BATCHES_FILE = "batches.json"
+"""Which batches it was built from: what is not named there is looked for beside it (see rest.py)."""
 MANIFEST_FILE = "manifest.json"
 
 

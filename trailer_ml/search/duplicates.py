@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trailer_ml.index.rest import take_in_rest
 from trailer_ml.index.serve import open_current_index
-from trailer_ml.records import DuplicateGroup
+from trailer_ml.records import DuplicateEvidence, DuplicateGroup
+from trailer_ml.search.evidence import compare_traits, find_traits
 from trailer_ml.search.neighbours import find_rows_taken_down
+from trailer_ml.search.prints import read_prints
 from trailer_ml.vectors import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from trailer_ml.index.serve import ServedIndex
@@ -24,43 +27,90 @@ if TYPE_CHECKING:
 
     Pair = tuple[int, int]
 
+NOT_READ = DuplicateEvidence(is_confirmed=False)
+"""Of a pair whose frames cannot be read."""
 _FIRST_LOOK = 10
+_MOST = 64  # candidates of one trailer: where training has drawn a genre together, thousands are as near as a copy
 
 
-def find_duplicates(settings: Settings, store: Store, threshold: float | None = None) -> list[DuplicateGroup]:
-    """Groups of trailers of the published index that are nearly the same, the closest group first.
+def find_duplicates(
+    settings: Settings, store: Store, threshold: float | None = None, *, by_frames: bool = True
+) -> list[DuplicateGroup]:
+    """Groups of trailers that are nearly the same, the closest group first, with what speaks for it.
+
+    Candidates are the trailers of one film, and those whose vectors are near; what they show decides. Where the frames
+    of one can be read no longer, the cosine stands alone, and its evidence is not confirmed.
 
     Args:
-        settings: the threshold, and where the index is kept on this machine.
-        store: where the index is published.
-        threshold: the least cosine of a pair; None: `search.duplicate_score`.
+        settings: the threshold, and where copies are kept on this machine.
+        store: where the index is published, and the shards are.
+        threshold: the least cosine of a pair of two films; None: `search.duplicate_score`.
+        by_frames: False: every pair with that cosine, whatever it shows, without evidence.
 
     Raises:
         NoIndexError: no index has been published yet.
     """
     least = settings.search.duplicate_score if threshold is None else threshold
     with open_current_index(store, settings.index.cache_folder) as index:
-        pairs = dict(_find_pairs(index, least, find_rows_taken_down(index, store)))
-        groups = [_describe(index, links) for links in _group(pairs)]
+        take_in_rest(index, store)
+        left_out = find_rows_taken_down(index, store)
+        pairs = dict(_find_pairs(index, least, left_out))
+        evidence: dict[Pair, DuplicateEvidence] = {}
+        if by_frames:
+            pairs |= _find_pairs_of_films(index, left_out)
+            evidence = _look_closer(index, pairs, settings, store)
+            pairs = {
+                pair: score
+                for pair, score in pairs.items()
+                if evidence[pair].is_confirmed or (evidence[pair] is NOT_READ and score >= least)
+            }
+        groups = [_describe(index, links, evidence) for links in _group(pairs)]
     return sorted(groups, key=lambda group: (-group.pairs[0][2], group.trailers[0].trailer_id))
 
 
 def _find_pairs(index: ServedIndex, least: float, left_out: AbstractSet[int]) -> Iterator[tuple[Pair, float]]:
-    """Every pair of rows, the lower first, whose cosine is at least `least`."""
-    vectors = normalise(index.vectors())
-    for row in range(len(vectors)):
+    """Every pair of rows, the lower first, whose cosine is at least `least`; of each row the nearest few."""
+    for row in range(index.n):
         if row in left_out:
             continue
-        n = _FIRST_LOOK
-        while True:
-            near = index.nearest(vectors[row], n, model_version=index.manifest.model_version)
-            scores = vectors[near].astype(np.float64) @ vectors[row].astype(np.float64)
-            if n >= len(vectors) or scores[-1] < least:
-                break
-            n *= 4
-        for other, score in zip(near, scores.tolist(), strict=True):
+        query = index.vector(row)
+        near = index.nearest(query, _FIRST_LOOK, model_version=index.manifest.model_version)
+        scores = _cosines(index, row, near)
+        if scores[-1] >= least:
+            near = index.nearest(query, _MOST, model_version=index.manifest.model_version)
+            scores = _cosines(index, row, near)
+        for other, score in zip(near, scores, strict=True):
             if score >= least and other != row and other not in left_out:
                 yield (min(row, other), max(row, other)), score
+
+
+def _find_pairs_of_films(index: ServedIndex, left_out: AbstractSet[int]) -> dict[Pair, float]:
+    pairs: dict[Pair, float] = {}
+    for rows in index.rows_of_film.values():
+        up = sorted(row for row in rows if row not in left_out)
+        for i, row in enumerate(up[:_MOST]):
+            others = up[i + 1 : _MOST]
+            pairs |= {(row, other): score for other, score in zip(others, _cosines(index, row, others), strict=True)}
+    return pairs
+
+
+def _cosines(index: ServedIndex, row: int, others: list[int]) -> list[float]:
+    vectors = normalise(index.vectors_of([row, *others]).astype(np.float64))
+    cosines: list[float] = (vectors[1:] @ vectors[0]).tolist()
+    return cosines
+
+
+def _look_closer(
+    index: ServedIndex, pairs: Iterable[Pair], settings: Settings, store: Store
+) -> dict[Pair, DuplicateEvidence]:
+    """What the frames and the sound of each pair say."""
+    name = {row: index.trailers[row].trailer_id for pair in pairs for row in pair}
+    traits = {trailer_id: find_traits(each) for trailer_id, each in read_prints(name.values(), settings, store).items()}
+    evidence = {}
+    for pair in pairs:
+        one, other = (traits.get(name[row]) for row in pair)
+        evidence[pair] = compare_traits(one, other) if one and other else NOT_READ
+    return evidence
 
 
 def _group(pairs: Mapping[Pair, float]) -> list[dict[Pair, float]]:
@@ -83,7 +133,9 @@ def _group(pairs: Mapping[Pair, float]) -> list[dict[Pair, float]]:
     return list(groups.values())
 
 
-def _describe(index: ServedIndex, links: Mapping[Pair, float]) -> DuplicateGroup:
+def _describe(
+    index: ServedIndex, links: Mapping[Pair, float], evidence: Mapping[Pair, DuplicateEvidence]
+) -> DuplicateGroup:
     closest_first = sorted(links.items(), key=lambda link: (-link[1], link[0]))
     return DuplicateGroup(
         trailers=tuple(index.trailers[row] for row in sorted({row for pair in links for row in pair})),
@@ -91,4 +143,5 @@ def _describe(index: ServedIndex, links: Mapping[Pair, float]) -> DuplicateGroup
             (index.trailers[one].trailer_id, index.trailers[other].trailer_id, score)
             for (one, other), score in closest_first
         ),
+        evidence=tuple(evidence[pair] for pair, _ in closest_first) if evidence else (),
     )

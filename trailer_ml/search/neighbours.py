@@ -12,17 +12,24 @@ import numpy as np
 from trailer_ml.catalog.listing import read_taken_down
 from trailer_ml.errors import SettingsError
 from trailer_ml.records import Neighbour
+from trailer_ml.search.filters import ANY
 from trailer_ml.vectors import normalise, split_scores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
     from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
     from trailer_ml.index.serve import ServedIndex
+    from trailer_ml.records import EmbeddedTrailer
+    from trailer_ml.search.filters import Filters
     from trailer_ml.storage import Store
 
+_Scored = tuple[int, float, float]
+"""A row, its video share and its audio share."""
 _SPARE = 10  # candidates beyond those asked for: the last places are where an approximate search errs
+_LOOKS = 3  # each four times as wide; what leaves too few answers even then is looked for among all
 
 
 def find_neighbours(
@@ -33,16 +40,20 @@ def find_neighbours(
     model_version: str,
     left_out: AbstractSet[int] = frozenset(),
     one_per_film: bool = False,
+    wanted: Filters = ANY,
+    genres: Collection[str] = (),
 ) -> list[Neighbour]:
     """The `k` nearest trailers, best first; of equal scores the lower trailer id comes first.
 
     Args:
         index: where to look.
         query: (dim,) float.
-        k: fewer are returned where there are fewer.
+        k: fewer are returned only where there are fewer.
         model_version: the model that made the query.
         left_out: rows of the index that are no answer.
-        one_per_film: only the best trailer of each film.
+        one_per_film: only the best trailer of each film, which names the others.
+        wanted: what an answer has to be.
+        genres: of what is asked about; an answer says which it shares.
 
     Raises:
         ModelMismatchError: the index holds the vectors of another model.
@@ -50,19 +61,44 @@ def find_neighbours(
     """
     if k < 1:
         raise SettingsError(f"at least 1 answer has to be asked for, got {k}")
-    n = k
-    while True:
-        asked = n + len(left_out) + _SPARE
-        rows = [row for row in index.nearest(query, asked, model_version=model_version) if row not in left_out]
-        found = _score(index, query, rows)
+
+    def is_answer(row: int) -> bool:
+        return row not in left_out and wanted.take(index.trailers[row])
+
+    best: list[_Scored] = []
+    for look in range(_LOOKS):
+        asked = k * 4**look + len(left_out) + _SPARE
+        near = index.nearest(query, asked, model_version=model_version)
+        best = _score(index, query, [row for row in near if is_answer(row)])
         if one_per_film:
-            best: dict[str, Neighbour] = {}
-            for answer in found:
-                best.setdefault(answer.film_id, answer)
-            found = list(best.values())
-        if len(found) >= k or asked >= index.manifest.n:
-            return found[:k]
-        n *= 4
+            best = _take_one_per_film(index, best)
+        if len(best) >= k or asked >= index.n:
+            break
+    else:
+        best = _score(index, query, _take_from_all(index, query, k + _SPARE, is_answer, one_per_film=one_per_film))
+    answers = []
+    for row, video_share, audio_share in best[:k]:
+        film = index.rows_of_film[index.trailers[row].film_id] if one_per_film else ()
+        also = [index.trailers[other].trailer_id for other in film if other != row and is_answer(other)]
+        answers.append(_describe(index.trailers[row], video_share, audio_share, genres, also))
+    return answers
+
+
+def _take_from_all(
+    index: ServedIndex, query: NDArray[np.float32], n: int, is_answer: Callable[[int], bool], *, one_per_film: bool
+) -> list[int]:
+    """The rows of the `n` nearest answers by exact search; with `one_per_film` of the best of as many films."""
+    order = np.argsort(-index.scores(query), kind="stable")
+    found: list[int] = []
+    films: set[str] = set()
+    for row in order.tolist():
+        if len(found) == n:
+            break
+        film_id = index.trailers[row].film_id
+        if is_answer(row) and not (one_per_film and film_id in films):
+            films.add(film_id)
+            found.append(row)
+    return found
 
 
 def find_rows_taken_down(index: ServedIndex, store: Store) -> frozenset[int]:
@@ -70,26 +106,32 @@ def find_rows_taken_down(index: ServedIndex, store: Store) -> frozenset[int]:
     return frozenset(index.row_of[gone] for gone in read_taken_down(store) if gone in index.row_of)
 
 
-def _score(index: ServedIndex, query: NDArray[np.float32], rows: list[int]) -> list[Neighbour]:
-    """Exact scores, in double precision so that the two shares add up."""
+def _score(index: ServedIndex, query: NDArray[np.float32], rows: list[int]) -> list[_Scored]:
+    """Rows with their exact shares, best first, in double precision so that the two add up."""
     if not rows:
         return []
-    vectors = normalise(np.array([index.vector(row) for row in rows], dtype=np.float64))
+    vectors = normalise(index.vectors_of(rows).astype(np.float64))
     unit = normalise(query.astype(np.float64))
-    shares = zip(*split_scores(unit, vectors, index.manifest.video_dim), strict=True)
-    answers = []
-    for row, (video_share, audio_share) in zip(rows, shares, strict=True):
-        trailer = index.trailers[row]
-        answers.append(
-            Neighbour(
-                **trailer.model_dump(exclude={"year"}),
-                score=float(video_share) + float(audio_share),
-                video_share=float(video_share),
-                audio_share=float(audio_share),
-            )
-        )
-    return sorted(answers, key=_best_first)
+    video, audio = split_scores(unit, vectors, index.manifest.video_dim)
+    scored = zip(rows, video.tolist(), audio.tolist(), strict=True)
+    return sorted(scored, key=lambda each: (-(each[1] + each[2]), index.trailers[each[0]].trailer_id))
 
 
-def _best_first(answer: Neighbour) -> tuple[float, str]:
-    return -answer.score, answer.trailer_id
+def _take_one_per_film(index: ServedIndex, scored: list[_Scored]) -> list[_Scored]:
+    best: dict[str, _Scored] = {}
+    for each in scored:
+        best.setdefault(index.trailers[each[0]].film_id, each)
+    return list(best.values())
+
+
+def _describe(
+    trailer: EmbeddedTrailer, video_share: float, audio_share: float, genres: Collection[str], also: Sequence[str]
+) -> Neighbour:
+    return Neighbour(
+        **trailer.model_dump(),
+        score=video_share + audio_share,
+        video_share=video_share,
+        audio_share=audio_share,
+        shared_genres=tuple(genre for genre in trailer.genres if genre in genres),
+        also=tuple(also),
+    )

@@ -1,0 +1,173 @@
+"""What two trailers show decides whether they are the same: copies that were changed, recuts, and mere likeness."""
+
+import dataclasses
+import datetime as dt
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trailer_ml.records import BatchRef, Receipt, ShardManifest
+from trailer_ml.search.duplicates import find_duplicates
+from trailer_ml.search.evidence import compare_traits, find_traits
+from trailer_ml.search.prints import make_print
+from trailer_ml.settings import FeatureSettings
+from trailer_ml.shards.schema import ShardRecord, from_example, to_example
+from trailer_ml.shards.tfrecord import write_record
+from trailer_ml.storage import sha256_of, shard_key, shard_manifest_key
+
+VIEW = FeatureSettings(n_frames=4, image_size=64, start_s=1.0, interval_s=2.0, spectrogram_s=8.0)
+
+
+def scale(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def make_record(seed: int, *, sound_seed: int | None = None, **facts: object) -> ShardRecord:
+    """Four shots of soft blots, 10 s long, with a sound of its own."""
+    rng = np.random.default_rng(seed)
+    frames = np.stack([scale(rng.integers(0, 256, (6, 6, 3), np.uint8), 64, 64) for _ in range(4)])
+    sound = np.random.default_rng(seed if sound_seed is None else sound_seed).integers(0, 256, (64, 64, 3), np.uint8)
+    record = ShardRecord(
+        trailer_id=f"imdb-vi{seed:07d}", film_id="f", title="T", genres=(), year=None, plot="", source_url="",
+        listed_on=dt.date(2026, 11, 20), duration_s=10.0, frames=frames, frame_times_s=np.arange(4) * 2.0 + 1,
+        spectrogram=sound, has_audio=True, media_sha256="", sampler="exact", extractor_version="2",
+    )  # fmt: skip
+    return dataclasses.replace(record, **facts)
+
+
+def traits(record: ShardRecord):
+    return find_traits(make_print(record, start_s=VIEW.start_s, spectrogram_s=VIEW.spectrogram_s))
+
+
+def cut(frames: np.ndarray, n: int) -> np.ndarray:
+    return np.stack([scale(frame[n:-n, n:-n], 64, 64) for frame in frames])
+
+
+def mark(frames: np.ndarray) -> np.ndarray:
+    marked = frames.copy()
+    marked[:, 52:58, 50:60] = 255
+    return marked
+
+
+CHANGES = {
+    "darker": lambda frames: (frames * 0.6).astype(np.uint8),
+    "another curve": lambda frames: (255 * (frames / 255) ** 1.6).astype(np.uint8),
+    "small": lambda frames: np.stack([scale(scale(frame, 24, 24), 64, 64) for frame in frames]),
+    "grey": lambda frames: np.stack([np.asarray(Image.fromarray(f).convert("L").convert("RGB")) for f in frames]),
+    "without its edges": lambda frames: cut(frames, 4),
+    "with a mark": mark,
+    "in another order": lambda frames: frames[::-1],
+    "two shots of it": lambda frames: frames[[3, 1]],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_is_known_by_its_frames_whatever_it_sounds_like(change) -> None:
+    one = make_record(1)
+    changed = CHANGES[change](one.frames)
+    other = make_record(2, frames=changed, frame_times_s=np.arange(len(changed)) * 2.0 + 1)
+    found = compare_traits(traits(one), traits(other))
+    assert found.is_confirmed
+    if change == "in another order":
+        assert [(pair.one_s, pair.other_s) for pair in found.frames] == [(1, 7), (3, 5), (5, 3), (7, 1)]
+    if change == "two shots of it":
+        assert [(pair.one_s, pair.other_s) for pair in found.frames] == [(3, 3), (7, 1)]
+
+
+def test_a_recut_is_known_by_its_sound_also_where_it_begins_later() -> None:
+    one, other = make_record(1), make_record(2, sound_seed=1)
+    found = compare_traits(traits(one), traits(other))
+    assert (found.frames, found.is_confirmed) == ((), True)
+    assert found.sound == pytest.approx(1.0)
+    later = np.concatenate([make_record(3).spectrogram[:, :16], one.spectrogram[:, :48]], axis=1)
+    assert compare_traits(traits(one), traits(make_record(2, spectrogram=later))).sound > 0.9
+
+
+def test_other_trailers_are_not_the_same() -> None:
+    seen = [traits(make_record(seed)) for seed in range(8)]
+    assert not any(compare_traits(a, b).is_confirmed for i, a in enumerate(seen) for b in seen[i + 1 :])
+
+
+def test_one_shot_seen_many_times_is_not_enough() -> None:
+    one, other = make_record(1), make_record(2)
+    shared = other.frames.copy()
+    shared[:3] = one.frames[:1]
+    ours = one.frames.copy()
+    ours[1] = one.frames[0]
+    found = compare_traits(traits(dataclasses.replace(one, frames=ours)), traits(make_record(2, frames=shared)))
+    assert len(found.frames) == 1
+    assert not found.is_confirmed
+
+
+def test_plain_frames_and_silence_are_no_proof() -> None:
+    plain = np.full((4, 64, 64, 3), 30, np.uint8)
+    silent = {"frames": plain, "spectrogram": np.zeros((64, 64, 3), np.uint8)}
+    for has_audio in (True, False):
+        one, other = (traits(make_record(seed, has_audio=has_audio, **silent)) for seed in (1, 2))
+        found = compare_traits(one, other)
+        assert (found.frames, found.sound, found.is_confirmed) == ((), None, False)
+
+
+@pytest.fixture
+def put_shard(store, tmp_path):
+    """Puts records into the store as the shard of a batch."""
+
+    def put(trailers, records) -> None:
+        batch = BatchRef(listed_on=trailers[0].listed_on, number=0)
+        path = tmp_path / "shard"
+        with path.open("wb") as file:
+            for trailer, record in zip(trailers, records, strict=True):
+                receipt = Receipt(
+                    trailer_id=trailer.trailer_id, sha256="0", size_bytes=1, duration_s=record.duration_s, streams=(),
+                    source_url="", downloader="",
+                )  # fmt: skip
+                data = to_example(trailer, record, receipt, VIEW)
+                assert from_example(data).trailer_id == trailer.trailer_id
+                write_record(file, data)
+        store.put_file(shard_key(batch), path)
+        shard = ShardManifest(
+            key=shard_key(batch), sha256=sha256_of(path.read_bytes()), size_bytes=path.stat().st_size,
+            count=len(trailers), trailer_ids=tuple(trailer.trailer_id for trailer in trailers),
+            film_ids=tuple(trailer.film_id for trailer in trailers), sampler="exact",
+            features=VIEW.model_dump(mode="json"), schema_version=1, extractor_version="2",
+        )  # fmt: skip
+        store.put_json(shard_manifest_key(batch), shard.to_json())
+
+    return put
+
+
+def test_in_a_genre_that_is_one_point_only_what_shows_the_same_is_a_group(
+    settings, store, put_embedded, make_vectors, make_trailer, publish, put_shard
+) -> None:
+    """Five of one vector: a copy of 0 under another film, a far trailer of 1's film with its sound, and two others."""
+    vectors = make_vectors(6, n_clusters=6)
+    vectors[:5] = vectors[0]
+    vectors[4] = -vectors[0]
+    films = [0, 1, 2, 3, 1, 5]
+    trailers = put_embedded(vectors, [make_trailer(n, film_id=f"imdb-tt{film}") for n, film in enumerate(films)])
+    publish()
+    records = [make_record(n) for n in range(6)]
+    records[2] = make_record(2, frames=CHANGES["darker"](records[0].frames))
+    records[4] = make_record(4, sound_seed=1)
+    put_shard(trailers, records)
+    groups = find_duplicates(settings, store)
+    assert [[trailer.trailer_id[-1] for trailer in group.trailers] for group in groups] == [["0", "2"], ["1", "4"]]
+    assert len(groups[0].evidence) == len(groups[0].pairs) == 1
+    assert [(pair.one_s, pair.other_s) for pair in groups[0].evidence[0].frames] == [(1, 1), (3, 3), (5, 5), (7, 7)]
+    assert groups[1].evidence[0].sound > 0.9
+    (kept,) = (settings.index.cache_folder / "prints").rglob("*.npz")
+    store.delete(shard_key(BatchRef(listed_on=trailers[0].listed_on, number=0)))
+    assert find_duplicates(settings, store) == groups  # from what is kept on this machine
+    kept.unlink()
+    assert {each.is_confirmed for group in find_duplicates(settings, store) for each in group.evidence} == {False}
+
+
+def test_where_frames_cannot_be_read_the_cosine_stands_alone_and_says_so(
+    settings, store, put_embedded, make_vectors, publish
+) -> None:
+    put_embedded(np.repeat(make_vectors(1), 2, axis=0))
+    publish()
+    (group,) = find_duplicates(settings, store)
+    assert [each.is_confirmed for each in group.evidence] == [False]
+    assert find_duplicates(settings, store, by_frames=False)[0].evidence == ()
