@@ -1,12 +1,13 @@
 """### Ads to films: which films does a commercial go with?
 
 **Does:** fetches the commercials → the same frames and spectrograms → the same vectors → for each commercial its
-films, ranked, with score and the share of picture and sound in it → a table and a report.
+films, ranked, with score, percentile and the share of picture and sound in it, and for each film its commercials →
+lines and a report.
 
 **Runs:** by hand, from the form.
 
-**In:** URLs or paths of videos; the published index and its model. **Out:** `ads/<run>/matches.jsonl` and
-`report.html`.
+**In:** URLs or paths of videos; the published index and its model; shards, for the frames that are shown.
+**Out:** `ads/<run>/matches.jsonl`, `films.jsonl` and `report.html`.
 
 **Safe to run twice:** yes; the same ads against the same index under the same name give the same files.
 """

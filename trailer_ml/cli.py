@@ -228,10 +228,21 @@ def similar(context: Context) -> list[Neighbour]:
 
 
 def match(context: Context) -> Iterable[Record]:
-    """The trailers nearest to video files that are not in the catalog."""
+    """The trailers nearest to videos that are not in the catalog, or the films that suit a folder of ads."""
+    asked = context.arguments
+    if bool(asked.videos) == bool(asked.ads):
+        asked.parser.error("name videos, or a folder of them with --ads")
+    if asked.ads:
+        from trailer_ml.search.ads import match_ads
+
+        settings = context.settings
+        if asked.k:
+            settings = settings.model_copy(update={"search": settings.search.model_copy(update={"k": asked.k})})
+        run = asked.run_name or f"{dt.datetime.now(dt.UTC):%Y%m%dt%H%M%S}"
+        return [match_ads([str(path) for path in _files_in(asked.ads)], run, settings, context.store)]
     from trailer_ml.search.match import match_videos
 
-    return match_videos(context.arguments.videos, context.settings, context.store, k=context.arguments.k)
+    return match_videos(asked.videos, context.settings, context.store, k=asked.k)
 
 
 def duplicates(context: Context) -> Iterable[Record]:
@@ -321,8 +332,12 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--same-film", action="store_true", help="other trailers of the same film too")
     command.add_argument("--all", action="store_true", help="every trailer of a film, not its best alone")
     command = add(match)
-    command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    command.add_argument("videos", nargs="*", metavar="VIDEO", help="a file or an address")
     command.add_argument("-k", type=_positive, help="how many answers for each")
+    command.add_argument(
+        "--ads", type=Path, metavar="DIR", help="every file of it is an ad: films for each, and a page"
+    )
+    command.add_argument("--name", dest="run_name", help="of the results of --ads (default: the time)")
     command = add(duplicates)
     command.add_argument("--score", type=_cosine, help="trailers of two films are looked at from this cosine on")
     command.add_argument("--by-score", action="store_true", help="go by the cosine alone, whatever they show")
@@ -382,6 +397,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not a positive number")
     return number
+
+
+def _files_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise TrailerError(f"there is no folder {folder}")
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _cosine(text: str) -> float:

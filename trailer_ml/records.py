@@ -467,6 +467,10 @@ class AdFilm(Record):
     best: Neighbour
     reason: str
     """In words: how much of the score is picture and how much is sound."""
+    percentile: float = 0.0
+    """How many in a hundred pairs of films of the catalogue are less alike than the two."""
+    frames: tuple[FramePair, ...] = ()
+    """Those of the ad and of the trailer that are most alike to the eye, best first; for the first films only."""
 
 
 class AdMatch(Record):
@@ -478,9 +482,30 @@ class AdMatch(Record):
     films: tuple[AdFilm, ...] = ()
     reason: str = ""
     """In words: what its films have in common."""
+    genre_mix: dict[str, float] = {}
+    """Of the films nearest to it the share that has each genre, largest first; a film may have several."""
     problem: str = ""
     """Short code of what was wrong with it; empty: nothing."""
     detail: str = ""
+
+
+class PlacedAd(Record):
+    """An ad that a film was given."""
+
+    ad: str
+    score: float
+    percentile: float
+    video_share: float
+    audio_share: float
+
+
+class FilmAds(Record):
+    """One line of the films of an ads run: the ads that suit one film best, as far as they may have it."""
+
+    film_id: FilmId
+    title: str
+    genres: tuple[str, ...]
+    ads: tuple[PlacedAd, ...]
 
 
 class AdsSummary(Record):
@@ -493,6 +518,7 @@ class AdsSummary(Record):
     n_matched: int
     problems: dict[str, int] = {}
     matches_key: str
+    films_key: str
     report_key: str
 
 

@@ -1,7 +1,10 @@
 """A published index, and a few small videos of known looks."""
 
+import http.server
 import subprocess
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +67,23 @@ def video_world(settings, store, videos, put_champion, put_embedded, make_traile
     put_embedded(np.concatenate([vectors, other]), trailers)
     publish()
     return trailers
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def site(videos, settings):
+    """Serves the videos; settings that may fetch from it."""
+    folder = next(iter(videos.values())).parent
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    host = f"127.0.0.1:{server.server_port}"
+    media = settings.media.model_copy(update={"allowed_private_hosts": (host,), "attempts": 1, "item_timeout_s": 60.0})
+    yield f"http://{host}", settings.model_copy(update={"media": media})
+    server.shutdown()
+    thread.join()
+    server.server_close()

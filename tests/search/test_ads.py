@@ -1,16 +1,17 @@
 """Ads to films: through real downloads from a local server, real ffmpeg and a real encoder, to lines and a page."""
 
-import http.server
-import threading
-from functools import partial
+from collections import Counter
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from trailer_ml.errors import NoIndexError, SettingsError
-from trailer_ml.records import AdMatch, Neighbour
+from trailer_ml.records import AdMatch, FilmAds, Neighbour
 from trailer_ml.search import ads
 from trailer_ml.search.ads import match_ads, name_ads
+from trailer_ml.search.closest import find_closest_frames
+from trailer_ml.search.placements import place_ads
 from trailer_ml.search.reasons import explain_answer, explain_answers
 from trailer_ml.search.takedown import take_down
 from trailer_ml.shards.schema import encode_jpeg
@@ -47,26 +48,6 @@ class Page(HTMLParser):
         return [attributes for found, attributes in self.tags if found == tag]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@pytest.fixture
-def site(videos, settings):
-    """Serves the videos; settings that may fetch from it."""
-    folder = next(iter(videos.values())).parent
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    host = f"127.0.0.1:{server.server_port}"
-    media = settings.media.model_copy(update={"allowed_private_hosts": (host,), "attempts": 1, "item_timeout_s": 60.0})
-    yield f"http://{host}", settings.model_copy(update={"media": media})
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 def read_matches(store, run) -> dict[str, AdMatch]:
     lines = store.read_bytes(ads_key(run, "matches.jsonl")).splitlines()
     return {match.ad: match for match in map(AdMatch.model_validate_json, lines)}
@@ -92,6 +73,45 @@ def test_each_ad_gets_its_films_and_one_bad_ad_stops_no_other(video_world, video
     assert matches["gone"].problem == "gone"
     assert matches["nowhere"].problem == "not_found"
     assert all(matches[name].detail and not matches[name].films for name in ("letter", "gone", "nowhere"))
+
+
+def test_scores_are_calibrated_and_each_film_has_its_ads(video_world, videos, settings, store) -> None:
+    """The copies of a film's own trailer are nearer than every pair of films; no ad has more than half of the films."""
+    match_ads([str(videos[f"{look}-again"]) for look in ("bars", "test", "blend")], "run-1", settings, store)
+    matches = read_matches(store, "run-1")
+    for match in matches.values():
+        percentiles = [film.percentile for film in match.films]
+        assert percentiles == sorted(percentiles, reverse=True)
+        assert percentiles[0] == 100.0
+        assert match.genre_mix
+        assert all(0 < share <= 1 for share in match.genre_mix.values())
+    lines = store.read_bytes(ads_key("run-1", "films.jsonl")).splitlines()
+    films = {film.title: film for film in map(FilmAds.model_validate_json, lines)}
+    assert len(films) == 4
+    assert films["bars"].ads[0].ad == "bars-again"
+    assert films["test"].ads[0].ad == "test-again"
+    given = Counter(ad.ad for film in films.values() for ad in film.ads)
+    assert max(given.values()) <= 2
+    assert all(ad.score == ad.video_share + ad.audio_share for film in films.values() for ad in film.ads)
+    best = matches["bars-again"].films[0]
+    assert films["bars"].ads[0].score == pytest.approx(best.best.score, abs=1e-6)
+
+
+def test_one_ad_does_not_take_all_films() -> None:
+    scores = np.array([[0.9, 0.8, 0.7, 0.6], [0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.0, 0.35]])
+    assert place_ads(scores, ads_per_film=1, max_share=0.5) == [[0], [0], [1], [1]]
+    assert place_ads(scores, ads_per_film=2, max_share=1.0) == [[0, 1], [0, 1], [0, 1], [0, 1]]
+    assert place_ads(scores[:1], ads_per_film=3, max_share=0.1) == [[0]] * 4  # there is no other
+
+
+def test_the_closest_frames_are_pairs_of_the_same_colours() -> None:
+    colours = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [120, 120, 120]], np.uint8)
+    one = np.broadcast_to(colours[:, None, None], (4, 32, 32, 3))
+    other = np.broadcast_to(colours[[2, 3, 0], None, None], (3, 32, 32, 3))
+    pairs = find_closest_frames(np.ascontiguousarray(one), np.ascontiguousarray(other), 3)
+    assert {pair[:2] for pair in pairs} == {(2, 0), (3, 1), (0, 2)}
+    assert all(alike == 1 for *_, alike in pairs)
+    assert find_closest_frames(one[:0], other, 3) == []
 
 
 def test_a_line_that_is_no_address_and_no_path_stops_no_other(video_world, videos, settings, store) -> None:
@@ -123,8 +143,6 @@ def test_what_is_taken_down_during_the_downloads_is_no_answer(
 
 
 def test_the_page_stands_alone_and_can_be_read_aloud(video_world, videos, settings, store) -> None:
-    import numpy as np
-
     jpeg = encode_jpeg(np.full((8, 8, 3), 90, np.uint8), 90)
     store.put_bytes(thumb_key(video_world[0].trailer_id), jpeg)
     match_ads([str(videos["bars-again"]), "nowhere.mp4"], "run-1", settings, store)
@@ -157,7 +175,7 @@ def test_the_same_run_again_is_the_same_bytes(video_world, videos, settings, sto
     before = {key: store.read_bytes(key) for key in store.list_keys("ads/")}
     match_ads([str(videos["blend"])], "run-1", settings, store)
     assert {key: store.read_bytes(key) for key in store.list_keys("ads/")} == before
-    assert set(before) == {"ads/run-1/matches.jsonl", "ads/run-1/report.html"}
+    assert set(before) == {f"ads/run-1/{name}" for name in ("matches.jsonl", "films.jsonl", "report.html")}
 
 
 @pytest.mark.parametrize("run", ["", "a/b", "../x", "Run", "run\n", "-x", "a b", "x" * 200])

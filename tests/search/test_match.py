@@ -1,5 +1,8 @@
 """Videos never seen before: through real ffmpeg, a real encoder and a real index."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from trailer_ml.errors import MediaError, NoIndexError
@@ -31,6 +34,20 @@ def test_what_is_no_video_says_so_and_stops_no_other(video_world, videos, settin
         next(answers)
     assert caught.value.reason
     assert "\n" not in str(caught.value)
+
+
+def test_an_address_is_fetched_through_the_guard_and_not_kept(video_world, site, store) -> None:
+    url, settings = site
+    before = list(store.list_keys(""))
+    (match,) = match_videos([f"{url}/test-again.mp4"], settings, store, k=3, one_per_film=True)
+    assert match.neighbours[0].title == "test"
+    assert len({answer.film_id for answer in match.neighbours}) == 3
+    assert match.neighbours[0].also
+    assert list(store.list_keys("")) == before
+    assert list(Path(tempfile.gettempdir()).glob("trailer-ml-match-*")) == []
+    guarded = settings.model_copy(update={"media": settings.media.model_copy(update={"allowed_private_hosts": ()})})
+    with pytest.raises(MediaError, match=r"test-again\.mp4: "):
+        list(match_videos([f"{url}/test-again.mp4"], guarded, store))
 
 
 def test_it_looks_as_the_encoder_was_trained_whatever_is_set(video_world, videos, settings, store) -> None:

@@ -10,35 +10,43 @@ import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
+
+import numpy as np
 
 from trailer_ml.errors import MediaError, SettingsError
+from trailer_ml.index.rest import take_in_rest
 from trailer_ml.index.serve import open_current_index
-from trailer_ml.media.download import download_videos
 from trailer_ml.model.registry import load_encoder
-from trailer_ml.records import ID_PATTERN, AdFilm, AdMatch, AdsSummary
+from trailer_ml.records import ID_PATTERN, AdFilm, AdMatch, AdsSummary, FramePair
 from trailer_ml.scratch import scratch_folder
-from trailer_ml.search.match import look_at
+from trailer_ml.search.calibration import percentile_of
+from trailer_ml.search.closest import find_closest_frames, read_trailers_of_shards
+from trailer_ml.search.footage import fetch_videos, look_at_all, split_source
 from trailer_ml.search.neighbours import find_neighbours, find_rows_taken_down
-from trailer_ml.search.reasons import explain_answer, explain_answers
+from trailer_ml.search.placements import RankedFilms
+from trailer_ml.search.reasons import explain_answer, explain_answers, mix_genres
 from trailer_ml.search.report import encode_picture, read_thumbs, render_page
 from trailer_ml.shards.schema import encode_jpeg
 from trailer_ml.storage import ads_key, encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from trailer_ml.media.fetch import Outcome
-    from trailer_ml.model.encoder import Encoder
-    from trailer_ml.records import IndexManifest, Neighbour
-    from trailer_ml.search.match import Seen
+    from trailer_ml.features.extract import Features
+    from trailer_ml.records import FilmAds, IndexManifest, Neighbour
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
-_STRIP_QUALITY = 85
+_STRIP_SIDE, _STRIP_QUALITY = 144, 85
+N_MIXED = 10
+"""Films nearest to an ad whose genres are counted."""
+N_SHOWN, N_FRAMES = 3, 3
+"""Of so many films of an ad so many frames are shown: each may lie in a shard of its own, and shards are large."""
+N_FILMS = 24
+"""Films with their ads on the page; the lines have all."""
 
 
 class Ad(NamedTuple):
@@ -53,12 +61,14 @@ class Look(NamedTuple):
     """What was seen of an ad."""
 
     match: AdMatch
-    strip: tuple[str, ...] = ()
-    """Its frames as data URIs."""
+    features: Features | None = None
+    """None: it could not be used."""
+    pairs: Mapping[str, tuple[tuple[str, str], ...]] = {}
+    """By trailer id: frames of both that are most alike, as data URIs."""
 
 
 def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store) -> AdsSummary:
-    """Rank films for some ads, and write `ads/<run>/matches.jsonl` and `report.html`.
+    """Rank films for some ads, and write `ads/<run>/matches.jsonl`, `films.jsonl` and `report.html`.
 
     An ad that cannot be used does not stop the others: its line says why.
 
@@ -84,24 +94,28 @@ def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store
         scratch_folder("trailer-ml-ads-") as folder,
     ):
         encoder = load_encoder(store, index.manifest.model_version, settings.model.cache_folder)
-        everything_seen = list(_look_at_ads(ads, folder, encoder, settings))
+        everything_seen = list(look_at_all(fetch_ads(ads, folder, settings), encoder, settings))
+        take_in_rest(index, store)
         taken_down = find_rows_taken_down(index, store)  # now: the downloads may have taken an hour
+        films = RankedFilms(index, taken_down)
         looks = []
-        for ad, seen in everything_seen:
+        for ad, seen in zip(ads, everything_seen, strict=True):
             if isinstance(seen, MediaError):
                 looks.append(Look(AdMatch(ad=ad.name, source=ad.source, problem=seen.reason, detail=str(seen))))
                 continue
             features, vector = seen
-            films = find_neighbours(
+            nearest = find_neighbours(
                 index,
                 vector,
-                settings.search.k,
+                max(settings.search.k, N_MIXED),
                 model_version=encoder.version,
                 left_out=taken_down,
                 one_per_film=True,
             )
-            looks.append(Look(describe_match(ad, films), _encode_frames(features.frames)))
-        return write_run(run, looks, index.manifest, store)
+            films.add(ad.name, vector)
+            looks.append(Look(describe_match(ad, nearest, settings.search.k, films.pair_scores), features))
+        looks = show_closest_frames(looks, settings, store)
+        return write_run(run, looks, films.place(settings.search), index.manifest, store)
 
 
 def name_ads(sources: Sequence[str]) -> list[Ad]:
@@ -112,7 +126,7 @@ def name_ads(sources: Sequence[str]) -> list[Ad]:
     """
     ads: dict[str, Ad] = {}
     for source in sources:
-        parts = _split(source)
+        parts = split_source(source)
         stem = PurePosixPath((unquote(parts.path) if parts else "") or source).stem
         plain = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:100] or "ad"
         names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
@@ -121,20 +135,57 @@ def name_ads(sources: Sequence[str]) -> list[Ad]:
     return list(ads.values())
 
 
-def describe_match(ad: Ad, films: Sequence[Neighbour]) -> AdMatch:
-    """The films of one ad, best first, with reasons in words."""
+def describe_match(ad: Ad, nearest: Sequence[Neighbour], k: int, pair_scores: NDArray[np.floating]) -> AdMatch:
+    """The `k` films of one ad, best first, with reasons in words, and what genres its surroundings have."""
+    films = nearest[:k]
     return AdMatch(
         ad=ad.name,
         source=ad.source,
-        films=tuple(AdFilm(best=film, reason=explain_answer(film)) for film in films),
+        films=tuple(
+            AdFilm(best=film, reason=explain_answer(film), percentile=percentile_of(film.score, pair_scores))
+            for film in films
+        ),
         reason=explain_answers(films),
+        genre_mix=mix_genres(nearest[:N_MIXED]),
     )
 
 
-def write_run(run: str, looks: Sequence[Look], index: IndexManifest, store: Store) -> AdsSummary:
+def show_closest_frames(looks: Sequence[Look], settings: Settings, store: Store) -> list[Look]:
+    """The same, with the frames that are most alike for the first films of each ad."""
+    first = {film.best.trailer_id for look in looks for film in look.match.films[:N_SHOWN]}
+    records = read_trailers_of_shards(first, settings, store)
+    shown = []
+    for look in looks:
+        films, pictures = list(look.match.films), {}
+        for place, film in enumerate(films[:N_SHOWN]):
+            record = records.get(film.best.trailer_id)
+            if record is None or look.features is None:
+                continue
+            ours, theirs = look.features, record
+            pairs = find_closest_frames(ours.frames, theirs.frames, N_FRAMES)
+            films[place] = film.model_copy(
+                update={
+                    "frames": tuple(
+                        FramePair(
+                            one_s=float(ours.frame_times_s[i]), other_s=float(theirs.frame_times_s[j]), likeness=alike
+                        )
+                        for i, j, alike in pairs
+                    )
+                }
+            )
+            pictures[film.best.trailer_id] = tuple(
+                (_encode(ours.frames[i]), _encode(theirs.frames[j])) for i, j, _ in pairs
+            )
+        shown.append(look._replace(match=look.match.model_copy(update={"films": tuple(films)}), pairs=pictures))
+    return shown
+
+
+def write_run(
+    run: str, looks: Sequence[Look], placed: Sequence[FilmAds], index: IndexManifest, store: Store
+) -> AdsSummary:
     """Write the lines and the page of a run; the same looks give the same bytes."""
     matches = [look.match for look in looks]
-    lines = b"".join(encode_json(match.to_json()) for match in matches)
+    shown = sorted((film for film in placed if film.ads), key=lambda film: (-film.ads[0].score, film.film_id))
     page = render_page(
         "ads.html.j2",
         run=run,
@@ -142,7 +193,13 @@ def write_run(run: str, looks: Sequence[Look], index: IndexManifest, store: Stor
         matches=matches,
         matched=[match for match in matches if not match.problem],
         problems=[match for match in matches if match.problem],
-        strips={look.match.ad: look.strip for look in looks},
+        strips={look.match.ad: [_encode(frame) for frame in look.features.frames] for look in looks if look.features},
+        pairs={
+            look.match.ad: {film.best.trailer_id: look.pairs.get(film.best.trailer_id, ()) for film in look.match.films}
+            for look in looks
+        },
+        films=shown[:N_FILMS],
+        n_films=len(placed),
         thumbs=read_thumbs((film.best.trailer_id for match in matches for film in match.films), store),
     )
     summary = AdsSummary(
@@ -153,57 +210,22 @@ def write_run(run: str, looks: Sequence[Look], index: IndexManifest, store: Stor
         n_matched=sum(not match.problem for match in matches),
         problems=dict(sorted(Counter(match.problem for match in matches if match.problem).items())),
         matches_key=ads_key(run, "matches.jsonl"),
+        films_key=ads_key(run, "films.jsonl"),
         report_key=ads_key(run, "report.html"),
     )
-    store.put_bytes(summary.matches_key, lines, "application/jsonl")
+    for key, records in ((summary.matches_key, matches), (summary.films_key, placed)):
+        store.put_bytes(key, b"".join(encode_json(record.to_json()) for record in records), "application/jsonl")
     store.put_bytes(summary.report_key, page.encode(), "text/html; charset=utf-8")
     return summary
 
 
 def fetch_ads(ads: Sequence[Ad], folder: Path, settings: Settings) -> list[Path | MediaError]:
     """A file for each ad: its own where it is one, else what its address gave, or why it gave nothing."""
-    addresses = [
-        (ad.name, ad.source) for ad in ads if (parts := _split(ad.source)) and parts.scheme in {"http", "https"}
-    ]
-    outcomes = (
-        {outcome.item_id: outcome for outcome in download_videos(addresses, folder, settings)} if addresses else {}
-    )
-    return [_take(outcomes[ad.name]) if ad.name in outcomes else _find_file(ad) for ad in ads]
+    return fetch_videos([(ad.name, ad.source) for ad in ads], folder, settings)
 
 
-def _take(outcome: Outcome) -> Path | MediaError:
-    return outcome.path or MediaError(outcome.detail or outcome.reason, reason=outcome.reason)
+def _encode(frame: NDArray[np.uint8]) -> str:
+    from PIL import Image
 
-
-def _find_file(ad: Ad) -> Path | MediaError:
-    if _split(ad.source) is None:
-        return MediaError(f"this is no address: {ad.source}", reason="bad_url")
-    try:
-        if (path := Path(ad.source)).is_file():
-            return path
-    except OSError as error:  # longer than a path may be, a folder that may not be looked into
-        return MediaError(f"{error.strerror}: {ad.source}", reason="not_found")
-    return MediaError(f"there is no file {ad.source}", reason="not_found")
-
-
-def _split(source: str) -> SplitResult | None:
-    """The parts of an address or a path; None where it is neither, such as `http://[oops/ad.mp4`."""
-    try:
-        parts = urlsplit(source)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts
-
-
-def _look_at_ads(
-    ads: Sequence[Ad], folder: Path, encoder: Encoder, settings: Settings
-) -> Iterator[tuple[Ad, Seen | MediaError]]:
-    files = fetch_ads(ads, folder, settings)
-    looks = look_at((file for file in files if isinstance(file, Path)), encoder, settings)
-    for ad, file in zip(ads, files, strict=True):
-        yield ad, file if isinstance(file, MediaError) else next(looks)
-
-
-def _encode_frames(frames: NDArray[np.uint8]) -> tuple[str, ...]:
-    return tuple(encode_picture(encode_jpeg(frame, _STRIP_QUALITY)) for frame in frames)
+    small = Image.fromarray(frame).resize((_STRIP_SIDE, _STRIP_SIDE), Image.Resampling.BOX)
+    return encode_picture(encode_jpeg(np.asarray(small), _STRIP_QUALITY))

@@ -39,6 +39,12 @@ def explain_answers(answers: Sequence[Neighbour]) -> str:
     return f"{words}; {n} of {len(answers)} are {genre}" if genre else words
 
 
+def mix_genres(answers: Sequence[Neighbour]) -> dict[str, float]:
+    """The share of the answers that has each genre, largest first."""
+    counts = Counter(genre for answer in answers for genre in answer.genres)
+    return {genre: counts[genre] / len(answers) for genre in sorted(counts, key=lambda genre: (-counts[genre], genre))}
+
+
 def _leading_share(video: float, audio: float) -> tuple[str, float]:
     return ("sound", audio) if audio > video else ("picture", video)
 
