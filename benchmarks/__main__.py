@@ -9,7 +9,9 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "index", "index_peers", "service")
+NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "index", "service")
+BY_NAME = ("index_peers", "million")
+"""Asked for by name only: they install other libraries, and take minutes and gigabytes."""
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
@@ -22,7 +24,9 @@ Last run: {machine}.
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last two)"
+    )
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

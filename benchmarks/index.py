@@ -34,11 +34,12 @@ def run() -> str:
         index.save(str(Path(folder, "index.ann")))
         size_mb = Path(folder, "index.ann").stat().st_size / 1e6
     exact = exact_top_k(queries, vectors, 10)[1]
-    found = [index.get_nns_by_vector(query, 10) for query in queries]
+    effort = 10 * settings.n_trees * settings.search_effort
+    found = [index.get_nns_by_vector(query, 10, effort) for query in queries]
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, exact.tolist(), strict=True)])
     seconds = interleaved(
         {
-            "annoy": lambda: [index.get_nns_by_vector(query, 10) for query in queries],
+            "annoy": lambda: [index.get_nns_by_vector(query, 10, effort) for query in queries],
             "exact": lambda: [exact_top_k(query[None], vectors, 10) for query in queries],
         },
         rounds=3,

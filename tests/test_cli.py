@@ -96,6 +96,14 @@ def test_an_unknown_trailer_names_those_that_are_close(run, put_embedded, make_v
     for answer in answers:
         assert answer["score"] == pytest.approx(answer["video_share"] + answer["audio_share"], abs=1e-6)
     assert "picture" in run("similar", "imdb-vi0000001")[1]
+    status, out, _ = run(
+        "similar", "imdb-vi0000001", "--genre", "drama", "--year-to", "2015", "--source", "imdb", "--json"
+    )
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["trailer_id"][-2:] for answer in sorted(answers, key=lambda answer: answer["trailer_id"])] == [
+        "02", "08", "14", "26"
+    ]  # fmt: skip
+    assert run("similar", "imdb-vi0000001", "--year-from", "2100") == (0, "", "")
 
 
 def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, settings, store):
@@ -117,6 +125,7 @@ def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, s
         *(["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["extract", "a.mp4"]),
         *(["crawl", "--day", "yesterday"], ["evaluate", "m-1", "m-2"]),
         *([command, "--day", "2026-11-22", "--until", "2026-11-21"] for command in ("crawl", "download", "shard")),
+        *(["match"], ["match", "a.mp4", "--ads", "ads"], ["similar", "x", "--year-from", "old"]),
         *(["duplicates", "--score", score] for score in ("nan", "5", "-1.1", "inf", "high")),
     ],
     ids=" ".join,

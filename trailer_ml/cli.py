@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from trailer_ml.records import DatasetRef, Neighbour
     from trailer_ml.settings import Settings
 
+    Add = Callable[..., argparse.ArgumentParser]  # makes a command of a function, and gives its parser back
+
 logger = logging.getLogger(__name__)
 
 _NAMED = 5  # of what is bad, so many are named
@@ -333,9 +335,19 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=function, parser=command)
         return command
 
-    function: Callable[[Context], Any]
     for function in (doctor, status, sources):
         add(function)
+    _add_making(add)
+    add(embed)
+    _add_index(add, commands)
+    _add_asking(add)
+    _add_demo(commands)
+    return parser
+
+
+def _add_making(add: Add) -> None:
+    """From the catalog to a model."""
+    function: Callable[[Context], Any]
     for function in (crawl, download, shard):
         command = add(function)
         command.add_argument("--day", type=dt.date.fromisoformat, help="listed on this day (default: yesterday, UTC)")
@@ -361,7 +373,9 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("version", nargs="?", help="a model version (default: the one that was trained last)")
     command.add_argument("--force", action="store_true", help="whatever the figures say")
     command.add_argument("--rollback", action="store_true", help="back to the champion before this one")
-    add(embed)
+
+
+def _add_index(add: Add, commands: Any) -> None:
     index = commands.add_parser("index", help="The Annoy index: build, verify, publish, rollback.")
     index_commands = index.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add(index_build, index_commands, "build")
@@ -369,6 +383,10 @@ def make_parser() -> argparse.ArgumentParser:
         command = add(function, index_commands, name)
         command.add_argument("version", nargs="?", help="an index version (default: the one that the store asks for)")
     add(index_rollback, index_commands, "rollback")
+
+
+def _add_asking(add: Add) -> None:
+    """Questions to what was made, and taking out of it."""
     command = add(similar)
     command.add_argument("trailer_id", metavar="TRAILER_ID")
     command.add_argument("-k", type=_positive, help="how many answers")
@@ -388,15 +406,10 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(duplicates)
     command.add_argument("--score", type=_cosine, help="trailers of two films are looked at from this cosine on")
     command.add_argument("--by-score", action="store_true", help="go by the cosine alone, whatever they show")
-    _take_address(add(serve))
-    add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
-    _add_demo(commands)
-    return parser
-
-
-def _take_address(command: argparse.ArgumentParser) -> None:
+    command = add(serve)
     command.add_argument("--host", help="where to listen; beyond loopback TRAILER_SERVICE_API_KEY has to be set")
     command.add_argument("--port", type=int, help="0: any free one")
+    add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
 
 
 def _add_demo(commands: Any) -> None:
