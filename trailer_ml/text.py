@@ -12,10 +12,21 @@ from typing import Any
 from trailer_ml.records import BatchRef, Check, DuplicateGroup, Neighbour, Record, SourceTerms, Status, VideoMatch
 
 
+class Text(Record):
+    """What has its form already."""
+
+    text: str
+
+
 @singledispatch
 def as_text(record: Record) -> str:
     """A record as one line or a few; one that has no form of its own as its fields."""
     return "  ".join(f"{name}={_brief(value)}" for name, value in record.to_json().items())
+
+
+@as_text.register
+def _text(record: Text) -> str:
+    return record.text
 
 
 @as_text.register
