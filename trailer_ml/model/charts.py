@@ -96,12 +96,13 @@ def find_nearest(
     vectors: NDArray[np.float32], trailers: Sequence[DatasetTrailer], queries: Iterable[int], k: int
 ) -> dict[int, list[int]]:
     """For each query the k nearest trailers of other films, the nearest first; fewer where there are not so many."""
-    films = np.array([trailer.film_id for trailer in trailers])
+    _, films = np.unique([trailer.film_id for trailer in trailers], return_inverse=True)
     nearest = {}
     for query in queries:
-        others = np.flatnonzero(films != films[query])
-        order = np.argsort(-(vectors[others] @ vectors[query]), kind="stable")[:k]
-        nearest[query] = others[order].tolist()
+        is_other = films != films[query]
+        scores = np.where(is_other, vectors @ vectors[query], -np.inf)
+        order = np.argsort(-scores, kind="stable")[: min(k, np.count_nonzero(is_other))]
+        nearest[query] = order.tolist()
     return nearest
 
 

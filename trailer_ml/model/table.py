@@ -36,7 +36,10 @@ def describe_evaluation(evaluation: Evaluation, card: ModelCard, page: str) -> s
     if any(card.figures[name].copies for name in models):
         lines += ["", *_copies_table(card, models)]
     elif evaluation.copies is None:
-        lines += ["", "near-duplicates were not measured: no media of held-out trailers are kept"]
+        lines += [
+            "",
+            "no near-duplicates: no media of held-out trailers are kept, or they would be seen otherwise now",
+        ]
     if evaluation.champion:
         lines += ["", f"beside the champion {evaluation.champion}: {_beside_champion(evaluation)}"]
     return "\n".join([*lines, "", f"page  {page}"])
