@@ -174,6 +174,10 @@ def test_the_model_that_was_trained_last_is_evaluated_whatever_came_since(run, p
     assert (status, json.loads(out)["version"]) == (0, "m-2")
     status, out, _ = run("evaluate", "m-1", "--json")
     assert (status, json.loads(out)["version"]) == (0, "m-1")
+    status, out, _ = run("evaluate", "m-1")
+    assert status == 0
+    assert out.startswith("model m-1: 1 held-out trailers asked")
+    assert out.rstrip().endswith("models/m-1/card.html")
     status, _, err = run("evaluate", "m-3")
     assert status == 1
     assert "there is no data set m-3" in one_line(err)

@@ -23,7 +23,7 @@ from trailer_ml.errors import TrailerError
 from trailer_ml.records import BatchRef, Interval, Record
 from trailer_ml.settings import FeatureSettings, load_settings
 from trailer_ml.storage import Store
-from trailer_ml.text import as_text
+from trailer_ml.text import Text, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -164,9 +164,16 @@ def _train_on_videos(context: Context) -> Iterator[Record]:
 
 def evaluate(context: Context) -> Record:
     """Measure a trained model on films it never saw, beside chance, the untrained model and the champion."""
+    from trailer_ml.model.card import read_card
     from trailer_ml.model.evaluate import evaluate_model
+    from trailer_ml.model.pictures import page_key
+    from trailer_ml.model.table import describe_evaluation
 
-    return evaluate_model(_trained(context), context.settings, context.store)
+    evaluation = evaluate_model(_trained(context), context.settings, context.store)
+    if context.arguments.json:
+        return evaluation
+    page = f"s3://{context.settings.store.bucket}/{context.settings.store.prefix}{page_key(evaluation.version)}"
+    return Text(text=describe_evaluation(evaluation, read_card(evaluation.version, context.store), page))
 
 
 def promote(context: Context) -> Iterator[Record]:

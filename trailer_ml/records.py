@@ -559,7 +559,7 @@ class Takedown(Record):
     is_new: bool
     """False: it was down already."""
     deleted: dict[str, int] = {}
-    """What this call deleted: objects by the first part of their keys, and `records` of shards."""
+    """What this call deleted: objects by the first part of their keys, `records` of shards, `pictures` on pages."""
 
 
 class HostTurns(Record):

@@ -23,10 +23,21 @@ from trailer_ml.records import (
 )
 
 
+class Text(Record):
+    """What has its form already."""
+
+    text: str
+
+
 @singledispatch
 def as_text(record: Record) -> str:
     """A record as one line or a few; one that has no form of its own as its fields."""
     return "  ".join(f"{name}={_brief(value)}" for name, value in record.to_json().items())
+
+
+@as_text.register
+def _text(record: Text) -> str:
+    return record.text
 
 
 @as_text.register

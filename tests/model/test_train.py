@@ -20,6 +20,7 @@ from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.evaluate import evaluate_model
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.initial import read_or_make_initial
+from trailer_ml.model.pictures import page_key
 from trailer_ml.model.registry import load_encoder, promote_model
 from trailer_ml.model.retrieval import measure_retrieval
 from trailer_ml.model.train import check_alive, train_phases, warm_up
@@ -211,6 +212,23 @@ def test_kept_features_are_found_again_by_another_machine(trained: Trained, tmp_
     again = read_card(trained.ref.version, trained.store).history[0].epochs
     resumed = trained.store.read_json(model_key(ref.version, "phases/00.json"))["epochs"]
     assert [epoch["loss"] for epoch in resumed] == pytest.approx([epoch["loss"] for epoch in again])
+
+
+def test_what_there_is_to_look_at_is_written_before_the_card(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, version = trained.store, trained.ref.version
+    runs = [key.split("/")[3] for key in store.list_keys(model_key(version, "tensorboard/"))]
+    assert runs == ["00-warm-up", "01-frozen", "02-top"]
+    page = store.read_bytes(page_key(version))
+    assert f"{trained.evaluation.map_at_k:.3f}".encode() in page
+    assert trained.dataset.shards[0].sha256.encode() in page
+    written: list[str] = []
+    create = Store.create_bytes
+    monkeypatch.setattr(Store, "create_bytes", lambda self, key, *rest: written.append(key) or create(self, key, *rest))
+    store.delete(card_key(version))  # as if it was killed just before
+    assert evaluate_model(trained.ref, trained.settings, store) == trained.evaluation
+    assert written[-2:] == [page_key(version), card_key(version)]
+    assert store.read_bytes(page_key(version)) == page
+    assert read_card(version, store) == trained.card
 
 
 class HiccupStore(Store):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from trailer_ml.embeddings.embed import embed_shards, plan_embeddings
+from trailer_ml.model.pictures import mark_of, page_key
 from trailer_ml.records import BatchRef, Quarantine, Receipt, ShardManifest
 from trailer_ml.search.status import count_states
 from trailer_ml.search.takedown import take_down
@@ -33,6 +34,7 @@ from trailer_ml.storage import (
 )
 
 GONE = "imdb-vi0000001"
+PAGE = b"<style>\n/* imdb-vi0000002 */ .p0 {}\n%s</style>\n"
 
 
 @pytest.fixture
@@ -65,6 +67,7 @@ def put_world(settings, store, videos, make_trailer) -> Callable[[], BatchRef]:
             store.put_json(quarantine_key(stage, GONE), entry.to_json())
         store.put_json(doubtful_key(GONE), trailers[1].to_json())
         store.put_json(accepted_key(GONE), {"trailer_id": GONE})
+        store.put_bytes(page_key("m-0"), PAGE % f"{mark_of(GONE)} .p1 {{}}\n".encode())
         return batch
 
     return put
@@ -98,7 +101,16 @@ def test_all_that_was_made_of_it_is_deleted(settings, store, put_world, put_cham
     done = take_down(GONE, store)
 
     assert done.is_new
-    assert done.deleted == {"catalog": 2, "embeddings": 2, "media": 2, "quarantine": 3, "records": 1, "thumbs": 1}
+    assert done.deleted == {
+        "catalog": 2,
+        "embeddings": 2,
+        "media": 2,
+        "pictures": 1,
+        "quarantine": 3,
+        "records": 1,
+        "thumbs": 1,
+    }
+    assert store.read_bytes(page_key("m-0")) == PAGE % b""
     manifest, after, trailer_ids = read_shard(batch, store, tmp_path)
     assert list(manifest.trailer_ids) == trailer_ids == ["imdb-vi0000000", "imdb-vi0000002", "imdb-vi0000003"]
     assert manifest.film_ids == ("imdb-tt0000000", "imdb-tt0000002", "imdb-tt0000003")

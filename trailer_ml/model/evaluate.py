@@ -4,7 +4,7 @@ Two questions: does a trailer find others of its genres (retrieval.py), and does
 (near_duplicates.py). Both are put to the trained model, the untrained one, the frozen backbone's vectors averaged over
 the frames, the champion and, exactly, to chance.
 
-Does not belong here: the metrics themselves (vectors.py), and the verdict (registry.py).
+Does not belong here: the metrics themselves (vectors.py), the page (page.py), and the verdict (registry.py).
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from trailer_ml.model.examples import Examples
 from trailer_ml.model.initial import read_or_make_initial, set_up_keras
 from trailer_ml.model.layers import MaskedMean, UnitVector
 from trailer_ml.model.near_duplicates import ALL, chance_of_finding, embed_copies, find_originals
+from trailer_ml.model.page import write_page
 from trailer_ml.model.registry import load_encoder, read_champion
 from trailer_ml.model.retrieval import METRICS, K, estimate_means, measure_retrieval
+from trailer_ml.model.tensorboard import write_event_files
 from trailer_ml.model.towers import BATCH
 from trailer_ml.model.train import read_histories
 from trailer_ml.records import Estimate, Evaluation
@@ -83,7 +85,7 @@ class Measured(NamedTuple):
 
 
 def evaluate_model(dataset: DatasetRef, settings: Settings, store: Store) -> Evaluation:
-    """Measure a trained model, and store it: `encoder.keras` first, its card last.
+    """Measure a trained model, and store it: `encoder.keras` first, then what is there to look at, its card last.
 
     The card says how it compares with the champion of that time. Where another one has come since, the same queries
     are put to that one too, and the result is kept beside the card, one for each champion.
@@ -141,6 +143,8 @@ def _measure_first(dataset: DatasetRef, settings: Settings, store: Store) -> Eva
         software={name: importlib.metadata.version(name) for name in ("trailer-ml", "keras", "tensorflow", "numpy")}
         | {"python": platform.python_version()},
     )
+    write_event_files(card.version, card.history, store)
+    write_page(card, vectors[OURS], measured.retrieval[OURS], described.trailers, store)
     store.create_json(card_key(described.version), card.to_json())
     return evaluation
 
