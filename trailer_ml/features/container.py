@@ -1,11 +1,11 @@
 """Opening a file from the internet: what is let in, and the reason given for what is not.
 
 Only regular files of known formats, which may read no other file or address (a playlist named .mp4 would), with limits
-on streams, pixels and time. Every refusal is a MediaError with a reason of its own,
+on streams, packets, pixels and time. Every refusal is a MediaError with a reason of its own,
 in words that depend on the file only and not on where it lies:
 
-    missing  not_a_file  empty  not_a_video  corrupt  no_video  unsupported  too_large  too_many_streams  timeout
-    out_of_memory
+    missing  not_a_file  empty  not_a_video  corrupt  no_video  unsupported  too_large  too_many_streams
+    too_many_packets  timeout  out_of_memory
 
 Does not belong here: memory and hangs inside a decoder, which only a process of its own bounds (see pool.py).
 """
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,asf"
 PROTOCOLS = "file"
 MAX_STREAMS = 32
+MAX_PACKETS = 500_000
+"""In one reading: an hour with 60 pictures and 47 packets of sound a second has 390,000."""
 _DEMUXER_MAX_STREAMS = 1000
 """For the demuxer, which calls it a lack of memory when there are more: our own limit gives the better reason."""
 _MATROSKA = "matroska,webm"
@@ -113,10 +115,18 @@ def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet
     """The packets of some streams, or of all, from here to the end.
 
     Those of a stream that first comes up in the middle of the file, which PyAV does not know, are passed over.
+
+    Raises:
+        MediaError: they are more than `MAX_PACKETS`, with hardly anything in them.
     """
+    n_read = 0
     while True:
         try:
-            yield from container.demux(*streams)
+            for packet in container.demux(*streams):
+                n_read += 1
+                if n_read > MAX_PACKETS:
+                    raise MediaError(f"more than {MAX_PACKETS:,} packets", reason="too_many_packets")
+                yield packet
         except IndexError:
             continue
         else:
