@@ -147,6 +147,7 @@ def test_a_trailer_that_ends_early_gets_fewer_frames(engine: str, make_video: Ma
         ("untagged.mkv", ("-live", "1")),
         ("untagged.flv", ()),
         ("whole.mp4", ()),
+        ("other.wmv", ("-c:a", "wmav2")),
     ],
 )
 def test_sound_may_outlast_the_picture(
@@ -165,7 +166,7 @@ def test_sound_may_outlast_the_picture(
 
     assert features.duration_s == pytest.approx(9, abs=0.05)
     if sampler == "exact":
-        np.testing.assert_allclose(features.frame_times_s, [1.0, 3.4, 5.8, 8.2], atol=0.05)
+        np.testing.assert_allclose(features.frame_times_s, [1.0, 3.4, 5.8, 8.2], atol=0.1)
     assert len(features.frame_times_s) == 4
 
 

@@ -43,7 +43,8 @@ MAX_PACKETS = 500_000
 """In one reading: an hour with 60 pictures and 47 packets of sound a second has 390,000."""
 _DEMUXER_MAX_STREAMS = 1000
 """For the demuxer, which calls it a lack of memory when there are more: our own limit gives the better reason."""
-_MATROSKA = "matroska,webm"
+_ONE_DURATION = ("matroska,webm", "asf")
+"""Formats without durations of streams: where one stands there, it is that of the file."""
 _CUT_OFF_S = 1.0
 """Where the last packet ends so much before the end in the header, the rest of the file is missing."""
 US = 1_000_000  # a container counts in microseconds
@@ -202,8 +203,7 @@ def _duration_of(container: InputContainer, video: VideoStream, deadline: Deadli
     The duration of the file is no answer: sound may outlast the picture. But it says whether the packets are all there.
     """
     start_s, time_base = (container.start_time or 0) / US, time_base_of(video)
-    # A Matroska has no durations of streams: where one stands there, it is that of the file.
-    if video.duration and container.format.name != _MATROSKA:
+    if video.duration and container.format.name not in _ONE_DURATION:
         offset_s = float((video.start_time or 0) * time_base) - start_s
         return float(video.duration * time_base) + offset_s
     if tagged_end_s := _read_clock(video.metadata.get("DURATION", "")):  # Matroska's; counted from 0
