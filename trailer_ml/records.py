@@ -246,6 +246,10 @@ class ShardManifest(Record):
     trailer_ids: tuple[TrailerId, ...]
     """In the order of the records."""
     film_ids: tuple[FilmId, ...]
+    short: tuple[TrailerId, ...] = ()
+    """Those of them with fewer frames than asked for, because they end before."""
+    silent: tuple[TrailerId, ...] = ()
+    """Those of them without sound, or with nothing to be heard."""
     rejected: tuple[Rejected, ...] = ()
     sampler: str
     features: dict[str, Any]
@@ -260,6 +264,8 @@ class ShardSummary(Record):
     batch: BatchRef
     key: str
     count: int
+    n_short: int = 0
+    n_silent: int = 0
     rejected: dict[str, int] = {}
     size_bytes: int
     is_new: bool

@@ -193,7 +193,7 @@ def training_reason(run_type: str, settings: Settings, store: Store) -> str:
             and there is a champion already.
     """
     from trailer_ml.model.registry import read_champion
-    from trailer_ml.shards.read import list_shards
+    from trailer_ml.shards.manifests import list_shards
 
     if run_type == "manual":
         return "asked for by hand"

@@ -17,7 +17,7 @@ from trailer_ml.demo.studio import make_world
 from trailer_ml.demo.world import DAYS, World, read_world
 from trailer_ml.records import Interval
 from trailer_ml.settings import Settings, StoreSettings
-from trailer_ml.shards.read import list_shards
+from trailer_ml.shards.manifests import list_shards
 from trailer_ml.storage import Store, catalog_key
 
 DAY = DAYS[0].isoformat()

@@ -266,14 +266,16 @@ def damage(store, key, place=-1) -> None:
 def test_a_damaged_shard_leaves_nothing_and_stops_no_other(settings, store, put_champion, put_shard) -> None:
     put_champion()
     good = [put_shard(0, [0, 1]), put_shard(2, [4])]
-    bad, gone = put_shard(1, [2, 3]), put_shard(3, [5])
+    bad, gone, unread = put_shard(1, [2, 3]), put_shard(3, [5]), put_shard(4, [6])
     damage(store, shard_key(bad))
     chunks = plan_embeddings(settings, store)
     store.delete(shard_manifest_key(gone))
+    store.put_bytes(shard_manifest_key(unread), b"{")
     (summary,) = [embed_shards(chunk, settings, store) for chunk in chunks]
     assert (summary.n_shards, summary.n_trailers) == (2, 3)
-    assert [each.key for each in summary.bad] == [shard_key(gone), shard_key(bad)]
-    assert "its bytes are not those of its manifest" in summary.bad[1].problems[0]
+    assert [each.key for each in summary.bad] == [shard_key(gone), shard_key(unread), shard_key(bad)]
+    assert "is no manifest" in summary.bad[1].problems[0]
+    assert "its bytes are not those of its manifest" in summary.bad[2].problems[0]
     assert list_embedded(store, "m-1") == good
     assert [chunk.batches for chunk in plan_embeddings(settings, store)] == [(bad,)]  # until somebody mends it
 

@@ -30,7 +30,7 @@ from trailer_ml.index.stored import read_pointer
 from trailer_ml.index.verify import verify_index
 from trailer_ml.search.status import count_states, read_standings
 from trailer_ml.settings import Settings, StoreSettings
-from trailer_ml.shards.read import list_shards
+from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.verify import verify_shards
 from trailer_ml.storage import Store
 

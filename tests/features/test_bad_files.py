@@ -164,6 +164,15 @@ def test_as_many_streams_as_allowed(
     assert len(extract_features(path, DEMO.model_copy(update={"engine": engine})).frames) == 1
 
 
+def test_a_million_packets_with_nothing_in_them(make_video: Make, remux: Callable[..., Path]) -> None:
+    path = remux(make_video(seconds=4), "a.flv")
+    sound = b"\xaf\x01\0"
+    tag = b"\x08" + len(sound).to_bytes(3, "big") + bytes(7) + sound
+    with path.open("ab") as file:
+        file.write((tag + len(tag).to_bytes(4, "big")) * 1_000_000)
+    assert reason_for(path) == "too_many_packets"
+
+
 def test_a_name_that_looks_like_an_address(make_video: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     name = Path("concat:a|http:b -i ü.mp4")

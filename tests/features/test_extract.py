@@ -138,7 +138,7 @@ def test_a_trailer_that_ends_early_gets_fewer_frames(engine: str, make_video: Ma
     assert features.frames.shape == (4, 224, 224, 3)
 
 
-@pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
+@pytest.mark.parametrize(("engine", "sampler"), [("pyav", "exact"), ("ffmpeg", "exact"), ("pyav", "keyframe")])
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -147,18 +147,27 @@ def test_a_trailer_that_ends_early_gets_fewer_frames(engine: str, make_video: Ma
         ("untagged.mkv", ("-live", "1")),
         ("untagged.flv", ()),
         ("whole.mp4", ()),
+        ("other.wmv", ("-c:a", "wmav2")),
     ],
 )
 def test_sound_may_outlast_the_picture(
-    name: str, options: tuple[str, ...], engine: str, make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path
+    name: str,
+    options: tuple[str, ...],
+    engine: str,
+    sampler: str,
+    make_video: Make,
+    ffmpeg: Callable[..., bytes],
+    tmp_path: Path,
 ) -> None:
-    picture = make_video(seconds=9, sound=False)
+    picture = make_video(seconds=9, sound=False, video=CLIPS["many b-frames, open gop"]["video"])
     sound = ("-f", "lavfi", "-i", "sine=d=27", "-c:a", "aac", "-ar", "44100")
     ffmpeg("-i", picture, *sound, "-c:v", "copy", *options, tmp_path / name)
-    features = extract_features(tmp_path / name, DEMO.model_copy(update={"engine": engine}))
+    features = extract_features(tmp_path / name, DEMO.model_copy(update={"engine": engine, "sampler": sampler}))
 
     assert features.duration_s == pytest.approx(9, abs=0.05)
-    np.testing.assert_allclose(features.frame_times_s, [1.0, 3.4, 5.8, 8.2], atol=0.05)
+    if sampler == "exact":
+        np.testing.assert_allclose(features.frame_times_s, [1.0, 3.4, 5.8, 8.2], atol=0.1)
+    assert len(features.frame_times_s) == 4
 
 
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from trailer_ml.errors import UnknownTrailerError
+from trailer_ml.errors import CorruptShardError, UnknownTrailerError
 from trailer_ml.records import BatchRef, Quarantine, Rejected, ShardManifest
 from trailer_ml.search.status import count_states, read_standings
 from trailer_ml.search.takedown import take_down
@@ -98,6 +98,16 @@ def test_what_got_in_after_all_is_in(full_store, put_embedded, make_vectors, mak
     assert read_standings(full_store)["imdb-vi0000022"].state == "sharded"
     assert count_states(full_store).n_listed == 17
     assert len(known) == 8
+
+
+def test_a_manifest_that_is_none_stops_no_status_and_is_named_by_a_takedown(full_store) -> None:
+    day = dt.date(2026, 11, 22)
+    batch = BatchRef(listed_on=day, number=1)
+    before = count_states(full_store)
+    full_store.put_bytes(shard_manifest_key(batch), b"{")
+    assert count_states(full_store) == before
+    with pytest.raises(CorruptShardError, match="is no manifest"):  # it cannot be said whether the trailer is in it
+        take_down("imdb-vi0000022", full_store)
 
 
 def test_of_an_empty_store(store) -> None:

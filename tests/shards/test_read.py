@@ -10,7 +10,8 @@ import pytest
 from trailer_ml.errors import CorruptShardError
 from trailer_ml.records import BatchRef, ShardManifest
 from trailer_ml.settings import Settings
-from trailer_ml.shards.read import cached_shard, list_shards, load_dataset, read_records
+from trailer_ml.shards.manifests import list_shards
+from trailer_ml.shards.read import cached_shard, load_dataset, read_records
 from trailer_ml.shards.verify import verify_shards
 from trailer_ml.shards.write import write_shard
 from trailer_ml.storage import Store, shard_manifest_key
@@ -123,6 +124,22 @@ def test_verify_names_a_manifest_that_lies(settings: Settings, store: Store, sha
 
     store.delete(manifest.key)
     assert verify_shards(settings, store).bad[0].problems == ("the manifest is there, the records are not",)
+
+
+@pytest.mark.parametrize("manifest", [b"{", b"\xff", b"[]", b'{"key": "x"}'])
+def test_a_manifest_that_is_none_costs_its_own_shard_only(
+    manifest: bytes, settings: Settings, store: Store, shard: Shard, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    batch = put_batch([films[0]], 1)
+    key = shard_manifest_key(batch)
+    store.put_bytes(key, manifest)
+    summary = verify_shards(settings, store)
+
+    assert list_shards(store) == [shard]
+    assert (summary.n_shards, summary.n_records, [bad.key for bad in summary.bad]) == (2, 4, [key])
+    assert f"{key} is no manifest" in summary.bad[0].problems[0]
+    with pytest.raises(CorruptShardError, match="is no manifest"):
+        write_shard(batch, settings, store)
 
 
 def damage(store: Store, manifest: ShardManifest, at: int) -> None:

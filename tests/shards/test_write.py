@@ -51,6 +51,8 @@ def test_records_lie_in_the_order_of_their_ids(
     records = list(read_records(cached_shard(store, batch, manifest, cache)))
 
     assert (summary.count, summary.rejected, summary.is_new) == (4, {}, True)
+    assert (manifest.short, manifest.silent) == (manifest.trailer_ids[:1], manifest.trailer_ids[3:])
+    assert (summary.n_short, summary.n_silent) == (1, 1)
     assert summary.key == manifest.key == shard_key(batch)
     assert manifest.trailer_ids == tuple(record.trailer_id for record in records) == tuple(sorted(manifest.trailer_ids))
     assert manifest.film_ids == tuple(record.film_id for record in records)

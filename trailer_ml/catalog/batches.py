@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from trailer_ml.catalog.listing import list_batches, read_batch_ids, read_late, read_taken_down, read_trailers
+from trailer_ml.errors import MissingObjectError
 from trailer_ml.records import BatchRef, Quarantine, ShardManifest, Stage
 from trailer_ml.storage import batch_key, quarantine_key, receipt_key, shard_manifest_key
 
@@ -84,12 +85,12 @@ def _create_batches(
 
 def _read_batches(store: Store, day: dt.date) -> Iterator[_Batch]:
     for ref in list_batches(store, day):
-        manifest = store.read_json_or_none(shard_manifest_key(ref))
         ids = frozenset(read_batch_ids(store, ref))
-        if manifest is None:
+        try:
+            shard = ShardManifest.model_validate(store.read_json(shard_manifest_key(ref)))
+        except (MissingObjectError, ValueError):  # a damaged one has to be made again: making the shard says so
             yield _Batch(ref, ids, None, frozenset())
             continue
-        shard = ShardManifest.model_validate(manifest)
         rejected = frozenset(rejected.trailer_id for rejected in shard.rejected)
         yield _Batch(ref, ids, frozenset(shard.trailer_ids), rejected)
 

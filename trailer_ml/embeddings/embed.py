@@ -22,8 +22,9 @@ from trailer_ml.model.examples import stack
 from trailer_ml.model.registry import load_encoder
 from trailer_ml.records import BadShard, EmbedChunk, EmbeddedTrailer, EmbedSummary, ShardManifest
 from trailer_ml.scratch import scratch_folder
-from trailer_ml.shards.read import cached_shard, list_shards, read_records
-from trailer_ml.storage import shard_key, shard_manifest_key
+from trailer_ml.shards.manifests import list_shards, read_manifest
+from trailer_ml.shards.read import cached_shard, read_records
+from trailer_ml.storage import shard_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,14 +119,16 @@ def embed_features(features: Sequence[Features] | Sequence[ShardRecord], encoder
 
 
 def _read_missing(chunk: EmbedChunk, bad: list[BadShard], store: Store) -> Iterator[tuple[BatchRef, ShardManifest]]:
-    """The shards of a chunk that are to be embedded; those whose manifest is gone are added to `bad`."""
+    """The shards of a chunk that are to be embedded; those whose manifest is gone or damaged are added to `bad`."""
     for batch in chunk.batches:
-        found = store.read_json_or_none(shard_manifest_key(batch))
-        if found is None:
-            bad.append(BadShard(key=shard_key(batch), problems=("its manifest has gone since this was planned",)))
+        try:
+            shard = read_manifest(batch, store)
+        except CorruptShardError as error:
+            bad.append(BadShard(key=shard_key(batch), problems=(str(error),)))
             continue
-        shard = ShardManifest.model_validate(found)
-        if not _is_embedded(batch, shard, chunk.model_version, store):
+        if shard is None:
+            bad.append(BadShard(key=shard_key(batch), problems=("its manifest has gone since this was planned",)))
+        elif not _is_embedded(batch, shard, chunk.model_version, store):
             yield batch, shard
 
 

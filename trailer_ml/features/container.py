@@ -1,11 +1,11 @@
 """Opening a file from the internet: what is let in, and the reason given for what is not.
 
 Only regular files of known formats, which may read no other file or address (a playlist named .mp4 would), with limits
-on streams, pixels and time. Every refusal is a MediaError with a reason of its own,
+on streams, packets, pixels and time. Every refusal is a MediaError with a reason of its own,
 in words that depend on the file only and not on where it lies:
 
-    missing  not_a_file  empty  not_a_video  corrupt  no_video  unsupported  too_large  too_many_streams  timeout
-    out_of_memory
+    missing  not_a_file  empty  not_a_video  corrupt  no_video  unsupported  too_large  too_many_streams
+    too_many_packets  timeout  out_of_memory
 
 Does not belong here: memory and hangs inside a decoder, which only a process of its own bounds (see pool.py).
 """
@@ -39,8 +39,12 @@ if TYPE_CHECKING:
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,asf"
 PROTOCOLS = "file"
 MAX_STREAMS = 32
+MAX_PACKETS = 500_000
+"""In one reading: an hour with 60 pictures and 47 packets of sound a second has 390,000."""
 _DEMUXER_MAX_STREAMS = 1000
 """For the demuxer, which calls it a lack of memory when there are more: our own limit gives the better reason."""
+_ONE_DURATION = ("matroska,webm", "asf")
+"""Formats without durations of streams: where one stands there, it is that of the file."""
 _CUT_OFF_S = 1.0
 """Where the last packet ends so much before the end in the header, the rest of the file is missing."""
 US = 1_000_000  # a container counts in microseconds
@@ -112,10 +116,18 @@ def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet
     """The packets of some streams, or of all, from here to the end.
 
     Those of a stream that first comes up in the middle of the file, which PyAV does not know, are passed over.
+
+    Raises:
+        MediaError: they are more than `MAX_PACKETS`, with hardly anything in them.
     """
+    n_read = 0
     while True:
         try:
-            yield from container.demux(*streams)
+            for packet in container.demux(*streams):
+                n_read += 1
+                if n_read > MAX_PACKETS:
+                    raise MediaError(f"more than {MAX_PACKETS:,} packets", reason="too_many_packets")
+                yield packet
         except IndexError:
             continue
         else:
@@ -132,6 +144,10 @@ def open_media(path: Path, settings: FeatureSettings, deadline: Deadline) -> Ite
     check_file(path)
     av.logging.set_level(av.logging.PANIC)  # damage is counted and reported by us, once
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS, "max_streams": str(_DEMUXER_MAX_STREAMS)}
+    if settings.sampler == "keyframe":
+        # Opening decodes pictures to see how far they are out of order, a seventh of the time at 1080p; keyframes are
+        # decoded one by one, where there is no order.
+        options["skip_frame"] = "all"
     try:
         name = f"file:{path.absolute()}"
         container = av.open(name, options=options, timeout=deadline.left_s, metadata_errors="replace")
@@ -187,7 +203,7 @@ def _duration_of(container: InputContainer, video: VideoStream, deadline: Deadli
     The duration of the file is no answer: sound may outlast the picture. But it says whether the packets are all there.
     """
     start_s, time_base = (container.start_time or 0) / US, time_base_of(video)
-    if video.duration:
+    if video.duration and container.format.name not in _ONE_DURATION:
         offset_s = float((video.start_time or 0) * time_base) - start_s
         return float(video.duration * time_base) + offset_s
     if tagged_end_s := _read_clock(video.metadata.get("DURATION", "")):  # Matroska's; counted from 0

@@ -21,7 +21,7 @@ from trailer_ml.errors import DataError, MissingObjectError, SettingsError
 from trailer_ml.model.batches import plan_epoch
 from trailer_ml.records import BatchRef, DatasetRef, FilmId, Record, TrailerId, Version
 from trailer_ml.settings import FeatureSettings, ModelSettings
-from trailer_ml.shards.read import list_shards
+from trailer_ml.shards.manifests import list_shards
 from trailer_ml.storage import encode_json, model_key, sha256_of, sha256_of_file, shard_key
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ import numpy as np
 
 from trailer_ml.errors import CorruptShardError
 from trailer_ml.model.videos import open_features
-from trailer_ml.records import ShardManifest
+from trailer_ml.shards.manifests import read_manifest
 from trailer_ml.shards.read import cached_shard
 from trailer_ml.shards.schema import read_look
 from trailer_ml.shards.tfrecord import read_raw_records
-from trailer_ml.storage import shard_manifest_key
+from trailer_ml.storage import shard_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,11 +122,11 @@ class Examples:
     def _find_places(self, shard: int) -> tuple[Path, list[tuple[int, int]]]:
         """A local copy, and where in it the data of each record begin and how long they are."""
         described = self._dataset.shards[shard]
-        manifest = ShardManifest.model_validate(self._store.read_json(shard_manifest_key(described.batch)))
-        if manifest.sha256 != described.sha256:
+        manifest = read_manifest(described.batch, self._store)
+        if manifest is None or manifest.sha256 != described.sha256:
             raise CorruptShardError(
-                f"{manifest.key} is not the shard that data set {self._dataset.version} was made of: it was made "
-                "again, or a trailer of it was taken down; train again, on what there is now"
+                f"{shard_key(described.batch)} is not the shard that data set {self._dataset.version} was made of: it "
+                "was made again, or a trailer of it was taken down; train again, on what there is now"
             )
         path = cached_shard(self._store, described.batch, manifest, self._cache_folder)
         places, position = [], 0

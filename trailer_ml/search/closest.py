@@ -13,7 +13,8 @@ import numpy as np
 
 from trailer_ml.errors import ConflictError, CorruptShardError
 from trailer_ml.scratch import scratch_folder
-from trailer_ml.shards.read import cached_shard, list_shards, read_records
+from trailer_ml.shards.manifests import list_shards
+from trailer_ml.shards.read import cached_shard, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -15,13 +15,15 @@ from trailer_ml.catalog.blocked import read_blocked
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
 from trailer_ml.embeddings.stored import find_champion, list_embedded
 from trailer_ml.index.stored import IDS_FILE, read_pointer
-from trailer_ml.records import EmbeddingsManifest, Quarantine, ShardManifest, State, Status
+from trailer_ml.records import EmbeddingsManifest, Quarantine, State, Status
+from trailer_ml.shards.manifests import list_shards
 from trailer_ml.storage import embeddings_manifest_key, index_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from trailer_ml.index.stored import Pointer
+    from trailer_ml.records import ShardManifest
     from trailer_ml.storage import Store
 
 
@@ -82,7 +84,7 @@ def _find_standing(trailer_id: str, facts: _Facts) -> Standing:
 
 
 def _read_facts(store: Store) -> _Facts:
-    shards = [ShardManifest.model_validate(value) for value in store.read_all_json(_list_json(store, "shards/"))]
+    shards = [manifest for _, manifest in list_shards(store)]
     seen = read_pointer(store)
     return _Facts(
         taken_down=read_taken_down(store),

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, get_args
 
 from trailer_ml.catalog.listing import read_trailers
 from trailer_ml.embeddings.stored import find_champion
+from trailer_ml.errors import CorruptShardError
 from trailer_ml.model.pictures import forget_picture
-from trailer_ml.records import BatchRef, EmbeddingsManifest, Stage, Takedown
+from trailer_ml.records import BadShard, BatchRef, EmbeddingsManifest, Stage, Takedown
 from trailer_ml.search.unknown import explain_unknown
+from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.purge import purge_shard
-from trailer_ml.shards.read import list_shards
 from trailer_ml.storage import (
     accepted_key,
     doubtful_key,
@@ -52,7 +53,10 @@ def take_down(trailer_id: str, store: Store) -> Takedown:
     is_new = store.create_json(tombstone_key(trailer_id), {"trailer_id": trailer_id})
     deleted = _delete(_list_own(trailer_id), store)
     deleted["pictures"] = forget_picture(trailer_id, store)
-    deleted["records"] = sum(purge_shard(batch, store) for batch, _ in list_shards(store, listed_on))
+    bad: list[BadShard] = []
+    deleted["records"] = sum(purge_shard(batch, store) for batch, _ in list_shards(store, listed_on, bad))
+    if bad:
+        raise CorruptShardError("; ".join(problem for shard in bad for problem in shard.problems))
     deleted += _delete(list(_list_vectors(trailer_id, listed_on, store)), store)
     return Takedown(trailer_id=trailer_id, is_new=is_new, deleted=dict(sorted((+deleted).items())))
 

@@ -13,32 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trailer_ml.errors import ConflictError, CorruptShardError, MissingObjectError
-from trailer_ml.records import BatchRef, ShardManifest
+from trailer_ml.shards.manifests import read_manifest
 from trailer_ml.shards.schema import ShardRecord, feature_spec, from_example, read_trailer_id
 from trailer_ml.shards.tfrecord import read_raw_records
-from trailer_ml.storage import sha256_of_file, shard_manifest_key
+from trailer_ml.storage import sha256_of_file
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterator, Sequence
 
     from trailer_ml.errors import TrailerError
+    from trailer_ml.records import BatchRef, ShardManifest
     from trailer_ml.shards.tfrecord import RawRecord
     from trailer_ml.storage import Store
 
 logger = logging.getLogger(__name__)
 
 _BUFFER_BYTES = 4 * 2**20
-
-
-def list_shards(store: Store, listed_on: dt.date | None = None) -> list[tuple[BatchRef, ShardManifest]]:
-    """Every shard that is done, in order; of one day, or of all."""
-    prefix = "shards/listed=" + (f"{listed_on.isoformat()}/" if listed_on else "")
-    return [
-        (BatchRef.from_path(key.removeprefix("shards/")), ShardManifest.model_validate(store.read_json(key)))
-        for key in store.list_keys(prefix)
-        if key.endswith(".json")
-    ]
 
 
 def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_folder: Path) -> Path:
@@ -73,7 +63,7 @@ def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_f
 
 def _explain(message: str, store: Store, batch: BatchRef, manifest: ShardManifest) -> TrailerError:
     """Where a trailer of the shard was taken down while it was read, another try reads the one that is there now."""
-    if store.read_json_or_none(shard_manifest_key(batch)) in (None, manifest.to_json()):
+    if read_manifest(batch, store) in (None, manifest):
         return CorruptShardError(message)
     return ConflictError(f"{manifest.key}: the shard was changed while it was read")
 

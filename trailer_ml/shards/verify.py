@@ -9,36 +9,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailer_ml.errors import CorruptShardError, MissingObjectError
-from trailer_ml.records import BadShard, ShardManifest, VerifySummary
+from trailer_ml.records import BadShard, VerifySummary
 from trailer_ml.scratch import scratch_folder
-from trailer_ml.shards.read import list_shards, parse_record
+from trailer_ml.shards.manifests import list_shards, read_manifest
+from trailer_ml.shards.read import parse_record
 from trailer_ml.shards.schema import read_trailer_id
 from trailer_ml.shards.tfrecord import read_raw_records
-from trailer_ml.storage import sha256_of_file, shard_manifest_key
+from trailer_ml.storage import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trailer_ml.records import ShardManifest
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
 
 def verify_shards(settings: Settings, store: Store) -> VerifySummary:  # noqa: ARG001 — all stages are called alike
     """Read every shard of the store, and name what is wrong with the bad ones."""
-    shards = list_shards(store)
-    bad, n_records = [], 0
+    bad: list[BadShard] = []
+    shards = list_shards(store, bad=bad)
+    n_shards, n_records = len(shards) + len(bad), 0
     with scratch_folder("trailer-ml-verify-") as folder:
         for batch, listed in shards:
             manifest, path = listed, folder / "shard.tfrecord"
             problems = tuple(_find_problems(manifest, path, store))
-            now = store.read_json_or_none(shard_manifest_key(batch)) if problems else None
-            if now and now != manifest.to_json():  # a trailer of it was taken down since it was listed
-                manifest = ShardManifest.model_validate(now)
+            now = read_manifest(batch, store) if problems else None
+            if now and now != manifest:  # a trailer of it was taken down since it was listed
+                manifest = now
                 problems = tuple(_find_problems(manifest, path, store))
             n_records += manifest.count
             if problems:
                 bad.append(BadShard(key=manifest.key, problems=problems))
-    return VerifySummary(n_shards=len(shards), n_records=n_records, bad=tuple(bad))
+    return VerifySummary(n_shards=n_shards, n_records=n_records, bad=tuple(bad))
 
 
 def _find_problems(manifest: ShardManifest, path: Path, store: Store) -> Iterator[str]:

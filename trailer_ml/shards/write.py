@@ -32,6 +32,7 @@ from trailer_ml.errors import (
 from trailer_ml.features.pool import extract_many
 from trailer_ml.records import Quarantine, Receipt, Rejected, ShardManifest, ShardSummary
 from trailer_ml.scratch import scratch_folder
+from trailer_ml.shards.manifests import read_manifest
 from trailer_ml.shards.purge import purge_shard
 from trailer_ml.shards.schema import SCHEMA_VERSION, encode_jpeg, to_example
 from trailer_ml.shards.tfrecord import write_record
@@ -66,6 +67,8 @@ class _Downloaded(NamedTuple):
 
 class _Outcome(NamedTuple):
     kept: list[_Downloaded]
+    short: list[str]
+    silent: list[str]
     lost: list[Rejected]
     thumbs: dict[str, bytes]
 
@@ -78,18 +81,19 @@ def write_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSumma
         TooManyLossesError: at least `shards.min_losses` of what was downloaded, and more than `shards.max_loss_share`,
             cannot be used; quarantine says why.
         ConflictError: another run is writing this shard; try again.
+        CorruptShardError: its manifest is there and damaged.
         LocalFaultError: this machine is in the way: its disk is full, a process cannot be started.
     """
     summary = _make_shard(batch, settings, store)
     # Who takes a trailer down writes its tombstone first and looks for a shard then: one of the two sees the other.
     purge_shard(batch, store)
-    manifest = _read_manifest(batch, store)
+    manifest = read_manifest(batch, store)
     return _summarise(batch, manifest, is_new=summary.is_new) if manifest else summary
 
 
 def _make_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSummary:
     left_over = store.tag_of(shard_key(batch))  # asked before the manifest: where one follows later, this is outdated
-    if (done := _read_manifest(batch, store)) is not None:
+    if (done := read_manifest(batch, store)) is not None:
         return _summarise(batch, done, is_new=False)
     downloaded, given_up = _sort_out(batch, store)
     with _local_faults(batch), scratch_folder("trailer-ml-shard-") as folder:
@@ -116,11 +120,11 @@ def _local_faults(batch: BatchRef) -> Iterator[None]:
 
 def _publish(batch: BatchRef, manifest: ShardManifest, path: Path, left_over: str | None, store: Store) -> ShardSummary:
     """Store records and manifest, one right after the other; where another run was first, its shard counts."""
-    if (theirs := _read_manifest(batch, store)) is None:
+    if (theirs := read_manifest(batch, store)) is None:
         try:
             store.swap_file(manifest.key, path, left_over)
         except ConflictError:
-            if (theirs := _read_manifest(batch, store)) is None:
+            if (theirs := read_manifest(batch, store)) is None:
                 raise
     if theirs is not None:
         return _summarise(batch, theirs, is_new=False)
@@ -130,11 +134,6 @@ def _publish(batch: BatchRef, manifest: ShardManifest, path: Path, left_over: st
             f"two runs wrote {manifest.key} in the same moment: if `trailer-ml verify` names it, delete its manifest"
         )
     return _summarise(batch, manifest, is_new=is_new)
-
-
-def _read_manifest(batch: BatchRef, store: Store) -> ShardManifest | None:
-    found = store.read_json_or_none(shard_manifest_key(batch))
-    return None if found is None else ShardManifest.model_validate(found)
 
 
 def _check_losses(batch: BatchRef, outcome: _Outcome, n_downloaded: int, shards: ShardSettings) -> None:
@@ -170,7 +169,7 @@ def _sort_out(batch: BatchRef, store: Store) -> tuple[list[_Downloaded], list[Re
 
 
 def _write_records(path: Path, downloaded: list[_Downloaded], settings: Settings, store: Store) -> _Outcome:
-    outcome = _Outcome([], [], {})
+    outcome = _Outcome([], [], [], [], {})
     fetched: deque[_Downloaded] = deque()
 
     def fetch() -> Iterator[Path]:
@@ -195,6 +194,10 @@ def _write_records(path: Path, downloaded: list[_Downloaded], settings: Settings
             frame = choose_thumb(features.frames)
             outcome.thumbs[item.trailer.trailer_id] = encode_jpeg(frame, settings.features.jpeg_quality)
             outcome.kept.append(item)
+            if len(features.frames) < settings.features.n_frames:
+                outcome.short.append(item.trailer.trailer_id)
+            if not features.has_audio:
+                outcome.silent.append(item.trailer.trailer_id)
     return outcome
 
 
@@ -247,6 +250,8 @@ def _describe(
         count=len(outcome.kept),
         trailer_ids=tuple(item.trailer.trailer_id for item in outcome.kept),
         film_ids=tuple(item.trailer.film_id for item in outcome.kept),
+        short=tuple(outcome.short),
+        silent=tuple(outcome.silent),
         rejected=tuple(sorted([*outcome.lost, *given_up], key=lambda rejected: rejected.trailer_id)),
         sampler=features.sampler,
         features=features.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES),
@@ -260,6 +265,8 @@ def _summarise(batch: BatchRef, manifest: ShardManifest, *, is_new: bool) -> Sha
         batch=batch,
         key=manifest.key,
         count=manifest.count,
+        n_short=len(manifest.short),
+        n_silent=len(manifest.silent),
         rejected=dict(Counter(rejected.reason for rejected in manifest.rejected)),
         size_bytes=manifest.size_bytes,
         is_new=is_new,

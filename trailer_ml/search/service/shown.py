@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from trailer_ml.errors import CorruptShardError, MissingObjectError
-from trailer_ml.shards.read import list_shards
+from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.tfrecord import decode_example, masked_crc32c
 from trailer_ml.storage import media_key, thumb_key
 
