@@ -22,12 +22,11 @@ from benchmarks.shards import make_features
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.model.augment import drop_frames, vary_frames, vary_spectrograms
 from trailer_ml.model.backbones import leaf_layers
-from trailer_ml.model.batches import plan_epoch
 from trailer_ml.model.dataset import assemble_dataset
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.towers import BATCH, frame_model
-from trailer_ml.model.train import _Training
+from trailer_ml.model.train import _Training, label_outputs
 from trailer_ml.records import BatchRef, Receipt, ShardManifest, Trailer
 from trailer_ml.settings import PhaseSettings, Settings, load_settings
 from trailer_ml.shards.schema import SCHEMA_VERSION, decode_picture, to_example
@@ -118,7 +117,7 @@ def measure_phases(training: Any) -> list[list[str]]:
     rows, look = [], frame_model(training.encoder)
     for number, phase in enumerate(training.model.phases):
         trainer = training._compile(phase)
-        plan = plan_epoch(training.dataset.trailers, training.dataset.genres, training.model, phase=number, epoch=0)
+        plan = training._plan(number, 0)
         shown = sum(len(batch.numbers) for batch in plan)
         load = training._load_frames if phase.trainable_layers else training._load_frozen()
         n_epochs = 1 if phase.trainable_layers else KEPT_EPOCHS
@@ -143,7 +142,7 @@ def measure_phases(training: Any) -> list[list[str]]:
 def run_epoch(trainer: Any, plan: list[Batch], load: Callable[..., list[np.ndarray]]) -> None:
     for place, batch in enumerate(plan):
         inputs = load(batch, np.random.default_rng(place))
-        trainer.train_on_batch(inputs, dict.fromkeys(trainer.output, batch.labels))
+        trainer.train_on_batch(inputs, label_outputs(trainer, batch))
 
 
 def recompute_vectors(training: Any, look: keras.Model, batch: Batch, rng: np.random.Generator) -> list[np.ndarray]:

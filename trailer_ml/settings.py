@@ -266,6 +266,9 @@ class ModelSettings(StageSettings):
     margin: float = Field(default=0.2, gt=0)
     distance: Distance = "L2"
     """What the triplet losses compare: L2, squared-L2, or angular, which is 1 - cosine."""
+    copy_weight: float = Field(default=1.0, ge=0)
+    """Of a second triplet loss beside that of the genres: each trailer is in a batch twice, varied in two ways, and is
+    to be nearer to itself than to any other. 0: each is there once, and only genres count."""
     seed: int = 7
     validation_share: Share = 0.1
     test_share: Share = 0.2

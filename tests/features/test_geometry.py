@@ -95,6 +95,16 @@ def test_the_seeds_recipe_is_for_16_to_9_only() -> None:
     assert not is_seed_shape(Shape(1920, 800, 1.0))
 
 
+@pytest.mark.parametrize("bars", ["pad=320:240:0:30", "pad=320:320:0:70", "pad=480:180:80:0", "pad=400:300:40:60"])
+def test_16_to_9_in_bars_is_cut_as_without_them(bars: str, make_video: Make) -> None:
+    plain, barred = (
+        extract_features(make_video(size="320x180", seconds=8, sound=False, video=X264, filters=filters), DEMO).frames
+        for filters in ("null", bars)
+    )
+    # The edge of a bar is known to half a small pixel. The middle at full height differs by 40 and more.
+    assert np.abs(plain.astype(int) - barred).mean() < 10
+
+
 @pytest.mark.parametrize("size", [32, 96, 224, 300, 1024])
 @pytest.mark.parametrize("width", [16, 179, 426, 480, 1920])
 @pytest.mark.parametrize("height", [16, 240, 1080])

@@ -30,8 +30,28 @@ def test_frames_of_a_trailer_are_varied_alike() -> None:
 
 def test_a_gain_of_light_never_wraps_round() -> None:
     white = np.full((20, 2, 16, 16, 3), 250, np.uint8)
-    assert vary_frames(white, np.random.default_rng(0)).min() > 150
-    assert vary_frames(white * 0, np.random.default_rng(0)).max() < 50
+    # What is printed on a picture covers less than half of it.
+    assert np.quantile(vary_frames(white, np.random.default_rng(0)), 0.5) > 150
+    varied = vary_frames(white * 0, np.random.default_rng(0))
+    assert np.quantile(varied, 0.5, axis=(1, 2, 3, 4)).max() < 50
+
+
+def test_every_other_trailer_has_letters_and_every_other_a_disc() -> None:
+    grey = np.full((200, 1, 64, 64, 3), 128, np.uint8)
+    varied = vary_frames(grey, np.random.default_rng(0))[:, 0].astype(int)
+    is_printed = (varied != np.median(varied, axis=(1, 2), keepdims=True)).any(axis=-1)
+    has_letters = is_printed[:, 40:, 28:36].any(axis=(1, 2))
+    has_disc = np.any([is_printed[:, y, x] for y in (3, -4) for x in (3, -4)], axis=0)
+    assert 70 < has_letters.sum() < 130
+    assert 70 < has_disc.sum() < 150
+    assert (has_letters & ~has_disc).sum() > 20
+
+
+def test_a_part_of_the_picture_is_made_larger() -> None:
+    ramp = np.broadcast_to(np.arange(96, dtype=np.uint8)[:, None, None] + 80, (100, 1, 96, 96, 3))
+    middle = vary_frames(ramp, np.random.default_rng(0))[:, 0, 15:60, 48].astype(float)
+    rise = (middle[:, -1] - middle[:, 0]).mean(axis=-1)  # 44 as it is; tints make it up to a fifth more or less
+    assert 30 < np.median(rise) < 42
 
 
 def test_dropped_frames_leave_order_padding_and_at_least_one() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from trailer_ml.errors import CollapseError, CorruptShardError, DataError, SettingsError, StoreUnavailableError
 from trailer_ml.model import archive
+from trailer_ml.model.batches import Batch, show_twice
 from trailer_ml.model.card import ModelCard, card_key, read_card
 from trailer_ml.model.dataset import Dataset, assemble_dataset, read_dataset
 from trailer_ml.model.encoder import Encoder
@@ -23,7 +24,7 @@ from trailer_ml.model.initial import read_or_make_initial
 from trailer_ml.model.pictures import page_key
 from trailer_ml.model.registry import load_encoder, promote_model
 from trailer_ml.model.retrieval import measure_retrieval
-from trailer_ml.model.train import check_alive, train_phases, warm_up
+from trailer_ml.model.train import check_alive, label_outputs, read_histories, train_phases, warm_up
 from trailer_ml.records import Estimate, Evaluation, PhaseSummary
 from trailer_ml.settings import PhaseSettings, Settings, StoreSettings, as_environment
 from trailer_ml.storage import CHAMPION_KEY, Store, model_key
@@ -117,6 +118,8 @@ def test_the_card_says_how_it_came_about(trained: Trained) -> None:
     card = trained.card
     assert [(phase.phase, len(phase.epochs)) for phase in card.history] == [("warm-up", 6), ("frozen", 3), ("top", 2)]
     assert {"loss", "active_share", "pair_distance"} <= set(card.history[1].epochs[0])
+    for epoch in [*card.history[1].epochs, *card.history[2].epochs]:
+        assert epoch["loss"] == pytest.approx(epoch["genre_loss"] + epoch["copy_loss"], rel=1e-4)
     assert card.history[0].epochs[-1]["loss"] < card.history[0].epochs[0]["loss"]
     assert (card.backbone, card.backbone_weights) == ("MobileNet", "random")
     assert [shard.sha256 for shard in card.shards] == [shard.sha256 for shard in trained.dataset.shards]
@@ -324,6 +327,18 @@ def test_a_trailer_of_another_genre_vocabulary_needs_no_warm_up_phase(
     assert warm_up(assemble_dataset(only_triplets, store), only_triplets, store).phase == "none"
 
 
+def test_without_the_loss_of_copies_only_genres_count(
+    small: Settings, store: Store, fill: Callable, make_world: Callable
+) -> None:
+    fill(make_world(24))
+    phase = small.model.phases[1].model_copy(update={"epochs": 1})
+    settings = with_model(small, phases=(phase,), copy_weight=0.0)
+    ref = assemble_dataset(settings, store)
+    train_phases(ref, settings, store)
+    (history,) = read_histories(ref.version, store)
+    assert set(history.epochs[0]) == {"loss", "active_share", "pair_distance"}
+
+
 def test_mixed_precision_trains_and_answers_in_float32(
     small: Settings, store: Store, fill: Callable, make_world: Callable
 ) -> None:
@@ -352,6 +367,14 @@ def test_several_accelerators_are_refused_before_anything_is_done(
 PHASE = PhaseSettings(name="triplets", loss="triplet_semi_hard", epochs=9, learning_rate=1.0)
 
 
+def test_a_copy_is_told_which_trailer_it_is() -> None:
+    batch = show_twice(Batch(np.array([5, 3]), np.array([1, 0])))
+    outputs = keras.Model(inputs := keras.Input((2,)), {"embedding": inputs, "copy": inputs})
+    labels = label_outputs(outputs, batch)
+    assert labels["copy"].tolist() == [5, 3, 5, 3]
+    assert labels["embedding"].tolist() == [1, 0, 1, 0]
+
+
 def test_collapse_is_an_error_and_slow_learning_is_not() -> None:
     collapsed = {"loss": 0.2, "pair_distance": 1e-4, "active_share": 1.0}
     learning = {"loss": 0.2, "pair_distance": 0.6, "active_share": 0.9}
@@ -359,6 +382,8 @@ def test_collapse_is_an_error_and_slow_learning_is_not() -> None:
     check_alive([collapsed, collapsed, learning], PHASE, margin=0.2)
     with pytest.raises(CollapseError, match=r"triplets has collapsed: for 3 epochs .* at the margin \(0\.2\)"):
         check_alive([learning, collapsed, collapsed, collapsed], PHASE, margin=0.2)
+    with pytest.raises(CollapseError, match="triplets has collapsed"):
+        check_alive([{**collapsed, "loss": 0.4, "genre_loss": 0.2, "copy_loss": 0.2}] * 3, PHASE, margin=0.2)
     with pytest.raises(CollapseError, match="loss of triplets is nan after epoch 1"):
         check_alive([{"loss": float("nan")}], PHASE, margin=0.2)
 

@@ -62,11 +62,11 @@ def demo_settings(store: StoreSettings, site_url: str) -> Settings:
             image_size=96,
             spectrogram_size=96,
             lstm_units=48,
-            video_dim=32,
-            audio_dim=32,
+            video_dim=64,
+            audio_dim=64,
             phases=(
                 PhaseSettings(name="warm-up", loss="classifier", epochs=24, learning_rate=2e-3),
-                PhaseSettings(name="triplet-frozen", loss="triplet_semi_hard", epochs=8, learning_rate=1e-3),
+                PhaseSettings(name="triplet-frozen", loss="triplet_semi_hard", epochs=20, learning_rate=1e-3),
                 PhaseSettings(
                     name="triplet-top", loss="triplet_semi_hard", epochs=3, learning_rate=1e-4, trainable_layers=9
                 ),

@@ -2,8 +2,8 @@
 
 A picture is judged and cut as it is shown: sample aspect ratio applied, turned and mirrored as its container asks.
 16:9 gets the seed article's recipe, so that figures compare: scaled to 560 wide, 224 x 224 cut out at x=168, y=45 (all
-in proportion to the size asked for). Any other shape: the short side, black bars left out, is scaled to the size, and
-the middle is cut out.
+in proportion to the size asked for), and so does 16:9 in black bars. Any other shape: the short side, black bars left
+out, is scaled to the size, and the middle is cut out.
 
 Does not belong here: which pictures, and decoding them.
 """
@@ -29,6 +29,7 @@ SEED_WIDTH = 560
 SEED_X = 168
 SEED_Y = 45
 _SEED_TOLERANCE = 0.01  # 854x480 and 426x240 are meant to be 16:9
+_BOX_TOLERANCE = 0.02  # a bar's edge is known to half a small pixel; 1.85:1 is 4 % from 16:9
 _LUMA_WIDTH = 160
 _LIT = 24  # luma above which a pixel is not a black bar's; limited range has black at 16
 _MIN_LIT_SHARE = 0.05
@@ -118,6 +119,8 @@ def plan_crop(shape: Shape, size: int, box: Box) -> Crop:
         return Crop(width, height, round(SEED_X * size / SEED_SIZE), min(SEED_Y * size // SEED_SIZE, height - size))
     across, down = box.right - box.left, box.bottom - box.top
     scale = size / min(across * shape.width * shape.sample_aspect_ratio, down * shape.height)
+    if (width_in_bars := _seed_width_in_bars(shape, box)) is not None:
+        scale = SEED_WIDTH * size / SEED_SIZE / width_in_bars  # its middle is what the recipe cuts out
     # Rounding may not leave the box narrower than the square, or a bar would show.
     width = max(round(shape.width * shape.sample_aspect_ratio * scale), math.ceil(size / across))
     height = max(round(shape.height * scale), math.ceil(size / down))
@@ -146,8 +149,7 @@ def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box
     """
     if len(frames) < _MIN_FRAMES_FOR_BARS:
         return Box()
-    first = shape_of(frames[0], 1.0)
-    height = max(16, round(_LUMA_WIDTH * first.height / first.width))
+    height = _luma_height(shape_of(frames[0], 1.0))
     luma = [
         _scale_upright(frame, _LUMA_WIDTH, height, reformatter, pixel_format="gray", interpolation="AREA")[..., 0]
         for frame in frames
@@ -160,6 +162,22 @@ def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box
     if (bottom - top) * (right - left) < _MIN_BOX_SHARE:
         return Box()
     return Box(left, top, right, bottom)
+
+
+def _seed_width_in_bars(shape: Shape, box: Box) -> float | None:
+    """How wide a 16:9 picture in bars is shown, in pixels of its height; None if it is of another shape.
+
+    `_lit_span` leaves out one small pixel where a bar ends; half of it is the likeliest to be lit.
+    """
+    half_x, half_y = 0.5 / _LUMA_WIDTH, 0.5 / _luma_height(shape)
+    across = box.right - box.left + half_x * ((box.left > 0) + (box.right < 1))
+    down = box.bottom - box.top + half_y * ((box.top > 0) + (box.bottom < 1))
+    width = across * shape.width * shape.sample_aspect_ratio
+    return width if abs(width / (down * shape.height) / (16 / 9) - 1) < _BOX_TOLERANCE else None
+
+
+def _luma_height(shape: Shape) -> int:
+    return max(16, round(_LUMA_WIDTH * shape.height / shape.width))
 
 
 def _scale_upright(

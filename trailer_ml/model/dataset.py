@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_SCHEMA = 3
+CODE_SCHEMA = 4
 """Goes up when the same shards and settings would give another model."""
 
 Split = Literal["train", "validation", "test"]

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trailer_ml.errors import MissingObjectError
+from trailer_ml.model.augment import vary_frames
 from trailer_ml.model.backbones import weights_digest
 from trailer_ml.model.copies import keep_newest
+from trailer_ml.model.dataset import CODE_SCHEMA
 from trailer_ml.model.towers import BATCH, frame_model
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import backbone_key, encode_json
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from trailer_ml.model.examples import Arrays, Examples
     from trailer_ml.storage import Store
 
-N_VIEWS = 2
-"""A frame is kept as it is and mirrored."""
+N_VIEWS = 6
+"""The frames of a trailer are kept as they are, mirrored, and varied in so many other ways that it makes six."""
 
 
 class Frozen(NamedTuple):
@@ -87,14 +89,14 @@ def _fill(folder: Path, dataset: Dataset, examples: Examples, encoder: keras.Mod
         numbers = list(members)
         key = _key(dataset, shard, numbers, digest)
         kept = _read(store, key)
-        computed = []
+        computed, rng = [], np.random.default_rng(list(key.encode()))  # whoever computes it keeps the same
         for start in range(0, len(numbers), BATCH):
             some = numbers[start : start + BATCH]
             arrays = examples.read(some)
             files.frame_mask[some], files.spectrogram[some] = arrays.frame_mask, arrays.spectrogram
             files.has_audio[some] = arrays.has_audio
             if kept is None:
-                computed.append(_vectors(look, arrays))
+                computed.append(_vectors(look, arrays, rng))
         if kept is None:
             kept = np.concatenate(computed)
             _write(store, key, kept)
@@ -105,16 +107,17 @@ def _create(folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.gene
     return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
-def _vectors(look: keras.Model, arrays: Arrays) -> NDArray[np.float16]:
+def _vectors(look: keras.Model, arrays: Arrays, rng: np.random.Generator) -> NDArray[np.float16]:
     """(n, N_VIEWS, n_frames, c)."""
-    views = [look.predict_on_batch(frames) for frames in (arrays.frames, arrays.frames[:, :, :, ::-1])]
-    return np.stack(views, axis=1).astype(np.float16)
+    views = [arrays.frames, arrays.frames[:, :, :, ::-1]]
+    views += [vary_frames(arrays.frames, rng) for _ in range(N_VIEWS - len(views))]
+    return np.stack([look.predict_on_batch(frames) for frames in views], axis=1).astype(np.float16)
 
 
 def _key(dataset: Dataset, shard: int, numbers: Sequence[int], digest: str) -> str:
     rows = [dataset.trailers[number].row for number in numbers]
     of_what: list[Any] = [dataset.shards[shard].sha256, rows] if dataset.shards else _videos_of(dataset, rows)
-    facts = encode_json([*of_what, dataset.features.n_frames, N_VIEWS])
+    facts = encode_json([*of_what, dataset.features.n_frames, N_VIEWS, CODE_SCHEMA])
     return backbone_key(f"features/{digest}/{hashlib.sha256(facts).hexdigest()[:24]}.npy")
 
 

@@ -110,7 +110,7 @@ def build_trainer(encoder: keras.Model, n_genres: int, *, is_classifier: bool, w
         with_backbone: False: it starts from the backbone's vectors instead of from frames.
 
     Returns:
-        (frames or frame_vectors, frame_mask, spectrogram, has_audio) -> {"embedding": (n, v + a)}, or
+        (frames or frame_vectors, frame_mask, spectrogram, has_audio) -> {"embedding": (n, v + a), "copy": the same}, or
         {"video_genre": (n, n_genres), "audio_genre": (n, n_genres)} logits.
     """
     frames, frame_mask, spectrogram, has_audio = encoder.inputs
@@ -128,5 +128,5 @@ def build_trainer(encoder: keras.Model, n_genres: int, *, is_classifier: bool, w
             scaled = layers.Rescaling(_LOGIT_SCALE, name=f"{name}_scale", dtype="float32")(part)
             outputs[name] = layers.Dense(n_genres, name=name, dtype="float32")(scaled)
     else:
-        outputs["embedding"] = encoder.get_layer("join")(video, audio)
+        outputs["embedding"] = outputs["copy"] = encoder.get_layer("join")(video, audio)
     return keras.Model([start, frame_mask, spectrogram, has_audio], outputs, name="trainer")

@@ -23,7 +23,7 @@ from trailer_ml.errors import CollapseError, DataError
 from trailer_ml.model import checkpoints
 from trailer_ml.model.augment import drop_frames, vary_frames, vary_spectrograms
 from trailer_ml.model.backbones import leaf_layers
-from trailer_ml.model.batches import plan_epoch
+from trailer_ml.model.batches import plan_epoch, show_twice
 from trailer_ml.model.card import PhaseHistory
 from trailer_ml.model.dataset import read_dataset
 from trailer_ml.model.examples import Examples
@@ -162,15 +162,25 @@ class _Training:
         )
         loss: dict[str, Any]
         metrics: dict[str, Any]
+        weights: dict[str, float] | None = None
         if phase.loss == "classifier":
             loss = {name: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for name in HEAD_NAMES}
             metrics = {name: ["accuracy"] for name in HEAD_NAMES}
         else:
             margin, distance = self.model.margin, self.model.distance
             loss = {"embedding": LOSSES[phase.loss](margin, distance)}
+            if self.model.copy_weight:
+                loss["copy"] = LOSSES[phase.loss](margin, distance)
+                weights = {"embedding": 1.0, "copy": self.model.copy_weight}
             metrics = {"embedding": [ActiveTripletShare(margin, distance, phase.loss), MeanPairDistance()]}
         # XLA takes longer to compile than the demo takes to train; where there is a GPU it has yet to be measured.
-        trainer.compile(keras.optimizers.Adam(phase.learning_rate), loss=loss, metrics=metrics, jit_compile=False)
+        trainer.compile(
+            keras.optimizers.Adam(phase.learning_rate),
+            loss=loss,
+            loss_weights=weights,
+            metrics=metrics,
+            jit_compile=False,
+        )
         trainer.optimizer.build(trainer.trainable_variables)
         return trainer
 
@@ -178,16 +188,22 @@ class _Training:
         """One epoch; what it gave, by name."""
         phase = self.model.phases[number]
         load = self._load_frames if phase.trainable_layers else self._load_frozen()
-        plan = plan_epoch(self.dataset.trailers, self.dataset.genres, self.model, phase=number, epoch=epoch)
+        plan = self._plan(number, epoch)
         _set_seeds(trainer, [self.model.seed, number, epoch])
         trainer.reset_metrics()
         logs: dict[str, Any] = {}
         for batch, inputs in _prefetch(plan, load, [self.model.seed, number, epoch]):
-            logs = trainer.train_on_batch(inputs, dict.fromkeys(trainer.output, batch.labels), return_dict=True)
-        entry = {name.removeprefix("embedding_"): float(value) for name, value in logs.items()}
+            logs = trainer.train_on_batch(inputs, label_outputs(trainer, batch), return_dict=True)
+        entry = {_name_in_history(name): float(value) for name, value in logs.items()}
         told = ", ".join(f"{name} {value:.4f}" for name, value in entry.items())
         logger.info("model %s, %s, epoch %d of %d: %s", self.dataset.version, phase.name, epoch + 1, phase.epochs, told)
         return entry
+
+    def _plan(self, number: int, epoch: int) -> list[Batch]:
+        plan = plan_epoch(self.dataset.trailers, self.dataset.genres, self.model, phase=number, epoch=epoch)
+        if self.model.phases[number].loss == "classifier" or not self.model.copy_weight:
+            return plan
+        return [show_twice(batch) for batch in plan]
 
     def _load_frozen(self) -> Load:
         """Inputs from the kept features; they are computed before the first epoch that wants them."""
@@ -224,6 +240,16 @@ class _Training:
 
     def _phase_key(self, number: int) -> str:
         return model_key(self.dataset.version, f"phases/{number:02d}.json")
+
+
+def label_outputs(trainer: keras.Model, batch: Batch) -> dict[str, np.ndarray]:
+    """What each output of a trainer is told: the genre, or which trailer it is."""
+    return {name: batch.numbers if name == "copy" else batch.labels for name in trainer.output}
+
+
+def _name_in_history(name: str) -> str:
+    """`loss` is the total; what each of two triplet losses gave stands beside it."""
+    return {"embedding_loss": "genre_loss"}.get(name, name.removeprefix("embedding_"))
 
 
 def set_trainable(backbone: keras.Model, n_layers: int) -> None:
@@ -276,7 +302,10 @@ def check_alive(history: History, phase: PhaseSettings, margin: float) -> None:
     if phase.loss == "classifier" or len(history) < min(_COLLAPSED_EPOCHS, phase.epochs):
         return
     last = history[-_COLLAPSED_EPOCHS:]
-    if all(e["pair_distance"] < _COLLAPSED_DISTANCE and abs(e["loss"] - margin) < margin / 10 for e in last):
+    losses = [e.get("genre_loss", e["loss"]) for e in last]
+    if all(e["pair_distance"] < _COLLAPSED_DISTANCE for e in last) and all(
+        abs(x - margin) < margin / 10 for x in losses
+    ):
         raise CollapseError(
             f"{phase.name} has collapsed: for {len(last)} epochs the loss has stood at the margin ({margin}) "
             f"and the mean distance at {last[-1]['pair_distance']:.4f}; lower the learning rate or warm up longer"
