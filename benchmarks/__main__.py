@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "index")
+NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "memory", "index")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
