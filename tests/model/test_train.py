@@ -317,7 +317,10 @@ def test_evaluating_before_training_is_an_error(small: Settings, store: Store, f
         evaluate_model(ref, small, store)
 
 
-def test_a_changed_shard_is_named(small: Settings, store: Store, fill: Callable, odd_world: list) -> None:
+def test_a_changed_shard_is_named(
+    small: Settings, store: Store, fill: Callable, odd_world: list, tmp_path: Path
+) -> None:
+    """After the data set was assembled, and before a machine without a copy trains on it."""
     fill(odd_world)
     ref = assemble_dataset(small, store)
     key = next(key for key in store.list_keys("shards/") if key.endswith("0001.tfrecord"))
@@ -325,7 +328,7 @@ def test_a_changed_shard_is_named(small: Settings, store: Store, fill: Callable,
     data[len(data) // 2] ^= 1
     store.put_bytes(key, bytes(data))
     with pytest.raises(CorruptShardError, match=r"0001\.tfrecord"):
-        warm_up(ref, small, store)
+        warm_up(ref, with_model(small, cache_folder=tmp_path / "elsewhere"), store)
 
 
 def test_a_trailer_of_another_genre_vocabulary_needs_no_warm_up_phase(
