@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "index", "service")
+NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "memory", "index", "service")
 BY_NAME = ("index_peers", "million")
 """Asked for by name only: they install other libraries, and take minutes and gigabytes."""
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"

@@ -8,7 +8,8 @@
     │   ├── LocalFaultError         this machine is in the way: a full disk, a folder that cannot be written
     │   ├── ConflictError           somebody else swapped the pointer first
     │   ├── ChildTimeoutError       a child process ran past its time and was killed
-    │   └── ChildKilledError        a signal ended a child process: by hand, or for want of memory
+    │   ├── ChildKilledError        a signal ended a child process: by hand, or for want of memory
+    │   └── StoppedError            SIGTERM ended a training; the next try goes on from its last checkpoint
     └── PermanentError              trying again gives the same answer; Airflow does not retry
         ├── SettingsError           a setting is unknown or wrong
         ├── MissingObjectError      the store has no such object
@@ -95,6 +96,10 @@ class ChildKilledError(RetryableError):
     def __init__(self, message: str, *, returncode: int, stderr_tail: str = "") -> None:
         super().__init__(message, stderr_tail=stderr_tail)
         self.returncode = returncode
+
+
+class StoppedError(RetryableError):
+    """SIGTERM ended a training, in good order."""
 
 
 class PermanentError(TrailerError):

@@ -274,6 +274,8 @@ class ModelSettings(StageSettings):
     test_share: Share = 0.2
     min_films: int = Field(default=30, ge=4)
     """Fewer films: no training is started by itself, and asking for it is an error."""
+    max_bad_shards: int = Field(default=1, ge=0)
+    """So many shards whose bytes are not those of their manifests are left out and named; one more is an error."""
     min_gain: float = Field(default=0.02, ge=0.0)
     """A model is not promoted unless its mAP is so much above chance and above the untrained model."""
     mixed_precision: bool = False

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trailer_ml.errors import DataError, SettingsError
+from trailer_ml.errors import CorruptShardError, DataError, SettingsError
 from trailer_ml.model.dataset import assemble_dataset, read_dataset, split_of
 from trailer_ml.settings import FeatureSettings, ModelSettings, Settings
 from trailer_ml.storage import Store, tombstone_key
@@ -206,6 +206,30 @@ def test_shards_of_another_extractor_stay_out(
     later = small.model_copy(update={"features": small.features.model_copy(update={"extractor_version": "later"})})
     with pytest.raises(DataError, match=r"none of the 3 shards .*'extractor_version': 'later'"):
         assemble_dataset(later, store)
+
+
+def test_bad_shards_are_left_out_and_named_up_to_a_limit(
+    store: Store, small: Settings, fill: Fill, make_world: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(40)
+    fill(world)
+    first, second, _ = (key for key in store.list_keys("shards/") if key.endswith(".tfrecord"))
+    data = store.read_bytes(second)
+    store.put_bytes(second, data[:-1] + bytes([data[-1] ^ 1]))
+    ref = assemble_dataset(small, store)
+    dataset = read_dataset(ref.version, store)
+    assert {t.trailer_id for t in dataset.trailers} == {t.trailer_id for t, _ in world[:16] + world[32:]}
+    assert dataset.bad_shards == (second,)
+    assert f"left out: {second}: its bytes are not those of its manifest" in caplog.text
+    assert assemble_dataset(small, store) == ref
+
+    strict = with_model(small, max_bad_shards=0)
+    with pytest.raises(CorruptShardError, match=r"0001\.tfrecord: its bytes .* more than TRAILER_MODEL_MAX_BAD_SHARDS"):
+        assemble_dataset(strict, store)
+    store.put_bytes(second, data)
+    assert assemble_dataset(strict, store).version != ref.version
+    store.delete(first)
+    assert assemble_dataset(strict, store).n_trailers == 40  # a copy that was checked is here
 
 
 def test_a_backbone_file_that_is_not_there_is_an_error(

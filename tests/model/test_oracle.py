@@ -23,7 +23,7 @@ PYTHON = ROOT / ".cache/oracle/bin/python"
 SCRIPT = Path(__file__).parent / "oracle/oracle.py"
 DISTANCES: tuple[Distance, ...] = ("L2", "squared-L2", "angular")
 LOSSES = (("triplet_semi_hard", False), ("triplet_hard", False), ("triplet_hard", True))
-HALF_STEP = {"float16": 2**-10, "bfloat16": 2**-7}  # from one number to the next, of a gradient that was rounded to it
+HALF_BITS = {"float16": 10, "bfloat16": 7}  # of a number, behind its first
 
 JAX_PYTHON = ROOT / ".cache/oracle-jax/bin/python"
 
@@ -99,9 +99,9 @@ def all_cases() -> list[Case]:
     halves = []
     for case in cases:
         if case.kind.startswith(("random 24", "no positive", "duplicates across")) and case.margin == 1.0:
-            for dtype in HALF_STEP:
+            for dtype in HALF_BITS:
                 rounded = tf.cast(tf.cast(case.vectors, dtype), tf.float32).numpy()
-                halves += [case._replace(vectors=rounded, dtype=dtype), case._replace(vectors=rounded)]
+                halves += [case._replace(vectors=rounded, dtype=dtype), case._replace(vectors=rounded)]  # side by side
     return cases + halves
 
 
@@ -178,13 +178,22 @@ def test_values_are_those_of_tensorflow_addons(oracle: Answers, ours: Answers) -
 
 
 def test_gradients_are_those_of_tensorflow_addons(oracle: Answers, ours: Answers) -> None:
-    for case, theirs, gradient in zip(CASES, oracle.gradients, ours.gradients, strict=True):
+    for number, (case, theirs, gradient) in enumerate(zip(CASES, oracle.gradients, ours.gradients, strict=True)):
         if is_better(case):
             assert np.isnan(theirs).any(), case.name
             assert (gradient == 0).all() if has_no_pair(case) else np.isfinite(gradient).all(), case.name
+        elif case.dtype in HALF_BITS:
+            exact = oracle.gradients[number + 1]  # of the same numbers as float32
+            step = steps_at(np.maximum(np.abs(gradient), np.abs(theirs)), HALF_BITS[case.dtype])
+            assert (np.abs(gradient - exact) <= step / 2 + 1e-5).all(), case.name  # rounded once, at the end
+            assert (np.abs(gradient - theirs) <= step + 1e-5).all(), case.name
         else:
-            tolerance = HALF_STEP.get(case.dtype, 1e-5)
-            np.testing.assert_allclose(gradient, theirs, rtol=tolerance, atol=1e-5, err_msg=case.name)
+            np.testing.assert_allclose(gradient, theirs, rtol=1e-5, atol=1e-5, err_msg=case.name)
+
+
+def steps_at(sizes: np.ndarray, bits: int) -> np.ndarray:
+    """From numbers of these sizes to the next that a half can hold."""
+    return 2.0 ** (np.floor(np.log2(np.maximum(sizes, 1e-30))) - bits)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

@@ -27,32 +27,43 @@ from trailer_ml.model.retrieval import measure_retrieval
 from trailer_ml.model.train import check_alive, label_outputs, read_histories, train_phases, warm_up
 from trailer_ml.records import Estimate, Evaluation, PhaseSummary
 from trailer_ml.settings import PhaseSettings, Settings, StoreSettings, as_environment
-from trailer_ml.storage import CHAMPION_KEY, Store, model_key
+from trailer_ml.storage import CHAMPION_KEY, Store, model_key, sha256_of
 
-# Ends as a machine does that loses its power: after the n-th checkpoint, where n is given.
+# Sends itself a signal at the n-th call of something, where one is named: before the call, or after it.
 RUN = """
 import os, signal, sys
-from trailer_ml.model import checkpoints
+import keras
+from trailer_ml.errors import StoppedError
+from trailer_ml.model import checkpoints, train
 from trailer_ml.model.dataset import assemble_dataset
 from trailer_ml.model.evaluate import evaluate_model
-from trailer_ml.model.train import train_phases, warm_up
 from trailer_ml.settings import load_settings
 from trailer_ml.storage import Store
 
-write_checkpoint, written = checkpoints.write_checkpoint, []
+def send_at(owner, name):
+    call, calls = getattr(owner, name), []
+    def call_and_send(*arguments, **named):
+        calls.append(name)
+        is_now = len(calls) == int(sys.argv[4])
+        if is_now and sys.argv[3] == "before":
+            os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+        result = call(*arguments, **named)
+        if is_now and sys.argv[3] == "after":
+            os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+        return result
+    setattr(owner, name, call_and_send)
 
-def write_and_count(*arguments):
-    write_checkpoint(*arguments)
-    written.append(arguments)
-    if len(sys.argv) > 1 and len(written) == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-checkpoints.write_checkpoint = write_and_count
+if len(sys.argv) > 1:
+    owners = {"train_on_batch": keras.Model, "write_checkpoint": checkpoints, "put_json": Store}
+    send_at(owners.get(sys.argv[2], train._Training), sys.argv[2])
 settings = load_settings()
 store = Store(settings.store)
 ref = assemble_dataset(settings, store)
-warm_up(ref, settings, store)
-train_phases(ref, settings, store)
+try:
+    train.warm_up(ref, settings, store)
+    train.train_phases(ref, settings, store)
+except StoppedError as error:
+    sys.exit(f"{error}; SIGTERM is {signal.getsignal(signal.SIGTERM).name} again")
 print(evaluate_model(ref, settings, store).model_dump_json())
 """
 
@@ -308,7 +319,10 @@ def test_evaluating_before_training_is_an_error(small: Settings, store: Store, f
         evaluate_model(ref, small, store)
 
 
-def test_a_changed_shard_is_named(small: Settings, store: Store, fill: Callable, odd_world: list) -> None:
+def test_a_changed_shard_is_named(
+    small: Settings, store: Store, fill: Callable, odd_world: list, tmp_path: Path
+) -> None:
+    """After the data set was assembled, and before a machine without a copy trains on it."""
     fill(odd_world)
     ref = assemble_dataset(small, store)
     key = next(key for key in store.list_keys("shards/") if key.endswith("0001.tfrecord"))
@@ -316,7 +330,7 @@ def test_a_changed_shard_is_named(small: Settings, store: Store, fill: Callable,
     data[len(data) // 2] ^= 1
     store.put_bytes(key, bytes(data))
     with pytest.raises(CorruptShardError, match=r"0001\.tfrecord"):
-        warm_up(ref, small, store)
+        warm_up(ref, with_model(small, cache_folder=tmp_path / "elsewhere"), store)
 
 
 def test_a_trailer_of_another_genre_vocabulary_needs_no_warm_up_phase(
@@ -388,6 +402,33 @@ def test_collapse_is_an_error_and_slow_learning_is_not() -> None:
         check_alive([{"loss": float("nan")}], PHASE, margin=0.2)
 
 
+@pytest.mark.parametrize("loss", ["triplet_semi_hard", "triplet_hard"])
+def test_a_training_that_collapses_ends_and_the_champion_stays(
+    loss: str, small: Settings, store: Store, fill: Callable, make_world: Callable
+) -> None:
+    """It starts where a collapsed one ends: whatever is shown, both towers answer with their bias."""
+    fill(make_world(24))
+    store.swap_pointer(CHAMPION_KEY, {"version": "m-before"}, None)
+    champion = store.read_bytes(CHAMPION_KEY)
+    phase = small.model.phases[1].model_copy(update={"loss": loss, "learning_rate": 1e-6})
+    settings = with_model(small, phases=(phase,))
+    ref = assemble_dataset(settings, store)
+    with Examples(read_dataset(ref.version, store), store, small.model.cache_folder / "shards") as examples:
+        encoder = read_or_make_initial(read_dataset(ref.version, store), examples, store).encoder
+    for tower in ("video", "audio"):
+        kernel, bias = encoder.get_layer(f"{tower}_tower").get_layer(f"{tower}_projection").weights
+        kernel.assign(kernel * 0)
+        bias.assign(bias + 1)
+    data = archive.to_bytes(encoder)
+    store.put_bytes(model_key(ref.version, "initial.keras"), data)
+    store.put_json(model_key(ref.version, "initial.json"), {"sha256": sha256_of(data), "weights": "random"})
+    with pytest.raises(CollapseError, match="frozen has collapsed: for 3 epochs"):
+        train_phases(ref, settings, store)
+    with pytest.raises(DataError, match=f"training of {ref.version} is not finished"):
+        evaluate_model(ref, settings, store)
+    assert store.read_bytes(CHAMPION_KEY) == champion
+
+
 def run_elsewhere(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     assert settings.store.access_key_id
     assert settings.store.secret_access_key
@@ -402,14 +443,24 @@ def run_elsewhere(settings: Settings, *arguments: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.slow
-def test_killed_twice_it_ends_with_the_same_figures(
+def test_killed_anywhere_it_ends_with_the_same_figures(
     trained: Trained, small: Settings, store: Store, fill: Callable, odd_world: list
 ) -> None:
     fill(odd_world)
-    for n, checkpoint in ((3, "00/0003.json"), (7, "02/0001.json")):
-        ended = run_elsewhere(small, str(n))
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-        assert store.exists(model_key(trained.ref.version, f"checkpoints/{checkpoint}"))
+    for moment, checkpoint in (
+        ("SIGTERM train_on_batch before 8", "00/0002.json"),  # in the middle of an epoch: each has three batches
+        ("SIGKILL put_json before 2", "00/0003.json"),  # a checkpoint's object is there, its manifest not
+        ("SIGKILL _run_phase after 1", "00/0006.json"),  # between phases
+        ("SIGKILL write_checkpoint after 4", "02/0001.json"),
+    ):
+        ended = run_elsewhere(small, *moment.split())
+        if moment.startswith("SIGTERM"):
+            told = f"SIGTERM has ended the training of {trained.ref.version}; the next try goes on from the last"
+            assert (ended.returncode, told in ended.stderr) == (1, True), ended.stderr
+            assert ended.stderr.endswith("SIGTERM is SIG_DFL again\n")
+        else:
+            assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert store.exists(model_key(trained.ref.version, f"checkpoints/{checkpoint}")), moment
         assert not store.exists(model_key(trained.ref.version, "card.json"))
     last = run_elsewhere(small)
     assert last.returncode == 0, last.stderr

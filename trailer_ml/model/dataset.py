@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
-from trailer_ml.errors import DataError, MissingObjectError, SettingsError
+from trailer_ml.errors import CorruptShardError, DataError, MissingObjectError, SettingsError
 from trailer_ml.model.batches import plan_epoch
 from trailer_ml.records import BatchRef, DatasetRef, FilmId, Record, TrailerId, Version
 from trailer_ml.settings import FeatureSettings, ModelSettings
 from trailer_ml.shards.manifests import list_shards
+from trailer_ml.shards.read import cached_shard
 from trailer_ml.storage import encode_json, model_key, sha256_of, sha256_of_file, shard_key
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ CODE_SCHEMA = 4
 
 Split = Literal["train", "validation", "test"]
 
-# What does not change a model: how few films are accepted, and where copies lie on this machine.
-_NOT_IN_VERSION = {"min_films", "cache_folder"}
+# What does not change a model: how few films and how many bad shards are accepted, and where copies lie here.
+_NOT_IN_VERSION = {"min_films", "cache_folder", "max_bad_shards"}
 
 
 class DatasetShard(Record):
@@ -87,6 +88,8 @@ class Dataset(Record):
     """The files it is made of, where there are no shards."""
     folder: str = ""
     """Where they are, on the machine that trains on them."""
+    bad_shards: tuple[str, ...] = ()
+    """Keys of the shards that were left out: their bytes were not those of their manifests."""
 
     @property
     def n_films(self) -> int:
@@ -111,12 +114,15 @@ def dataset_key(version: str) -> str:
 
 
 def assemble_dataset(settings: Settings, store: Store) -> DatasetRef:
-    """Fix what the next model is trained on: every shard there is now, without the trailers taken down.
+    """Fix what the next model is trained on: every good shard there is now, without the trailers taken down.
+
+    Each shard is fetched and checked, which training would do otherwise, minutes later.
 
     Raises:
         DataError: this cannot be learned from; the message says what is missing.
+        CorruptShardError: more shards are bad than `model.max_bad_shards`.
     """
-    shards = _usable_shards(list_shards(store), settings.features)
+    shards, bad_shards = _check_shards(_usable_shards(list_shards(store), settings.features), settings.model, store)
     taken_down = read_taken_down(store) & {i for _, manifest in shards for i in manifest.trailer_ids}
     trailers, n_without_genre = _label(shards, taken_down, store, settings.model)
     trailers, n_alone = drop_lone_genres(trailers)
@@ -126,6 +132,7 @@ def assemble_dataset(settings: Settings, store: Store) -> DatasetRef:
         n_without_genre=n_without_genre + n_alone,
         shards=[DatasetShard(batch=batch, sha256=manifest.sha256) for batch, manifest in shards],
         taken_down=taken_down,
+        bad_shards=bad_shards,
     )
     write_dataset(dataset, settings, store)
     return dataset.ref
@@ -140,10 +147,11 @@ def describe(
     taken_down: frozenset[str] = frozenset(),
     videos: Sequence[DatasetVideo] = (),
     folder: str = "",
+    bad_shards: Sequence[str] = (),
 ) -> Dataset:
     """A data set of these trailers, which lie in shards or are videos of a folder; its version follows from them."""
     return Dataset(
-        version=_version(shards, videos, trailers, taken_down, settings),
+        version=_version(shards, videos, trailers, taken_down, bad_shards, settings),
         genres=tuple(sorted({genre for trailer in trailers for genre in trailer.genres})),
         shards=tuple(shards),
         trailers=tuple(trailers),
@@ -152,6 +160,7 @@ def describe(
         features=FeatureSettings(**settings.features.view),
         videos=tuple(videos),
         folder=folder,
+        bad_shards=tuple(bad_shards),
     )
 
 
@@ -242,6 +251,28 @@ def _usable_shards(
     return sorted(usable, key=lambda shard: shard[0].path)
 
 
+def _check_shards(
+    shards: Sequence[tuple[BatchRef, ShardManifest]], settings: ModelSettings, store: Store
+) -> tuple[list[tuple[BatchRef, ShardManifest]], list[str]]:
+    """Those whose bytes are what their manifests say, and the keys of the others, each named in the log."""
+    folder = settings.cache_folder.expanduser() / "shards"
+    good, bad = [], []
+    for batch, manifest in shards:
+        try:
+            cached_shard(store, batch, manifest, folder)
+        except CorruptShardError as error:
+            bad.append(manifest.key)
+            if len(bad) > settings.max_bad_shards:
+                raise CorruptShardError(
+                    f"{error}; {len(bad)} bad shards are more than TRAILER_MODEL_MAX_BAD_SHARDS allows: "
+                    "`trailer-ml verify` names all"
+                ) from error
+            logger.warning("left out: %s", error)
+        else:
+            good.append((batch, manifest))
+    return good, bad
+
+
 def _label(
     shards: Sequence[tuple[BatchRef, ShardManifest]], taken_down: frozenset[str], store: Store, settings: ModelSettings
 ) -> tuple[list[DatasetTrailer], int]:
@@ -291,6 +322,7 @@ def _version(
     videos: Sequence[DatasetVideo],
     trailers: Sequence[DatasetTrailer],
     taken_down: frozenset[str],
+    bad_shards: Sequence[str],
     settings: Settings,
 ) -> str:
     facts: dict[str, Any] = {
@@ -302,6 +334,8 @@ def _version(
         "backbone_file": _backbone_digest(settings.model),
         "features": settings.features.view,
     }
+    if bad_shards:
+        facts["bad_shards"] = list(bad_shards)
     if videos:
         facts["videos"] = [video.sha256 for video in videos]
     return f"m-{hashlib.sha256(encode_json(facts)).hexdigest()[:12]}"

@@ -3,7 +3,8 @@
 Each phase is a row of the settings. The leading phases with loss `classifier` are the warm-up, the others follow;
 each of the two is a task. Every epoch ends with a checkpoint, every phase with `phases/<number>.json`; whatever is
 there already is not done again, and since batches and variations follow from (seed, phase, epoch), a training that
-was killed ends with the figures that it would have had.
+was killed ends with the figures that it would have had. SIGTERM ends it behind the running batch; the epoch that was
+begun is done again (docs/decisions/0019).
 
 Does not belong here: figures on held-out films (evaluate.py).
 """
@@ -30,6 +31,7 @@ from trailer_ml.model.examples import Examples
 from trailer_ml.model.frozen import N_VIEWS, keep_frozen
 from trailer_ml.model.initial import read_or_make_initial, set_up_keras
 from trailer_ml.model.losses import LOSSES, ActiveTripletShare, MeanPairDistance
+from trailer_ml.model.stopping import end_on_sigterm
 from trailer_ml.model.towers import HEAD_NAMES, build_trainer
 from trailer_ml.records import PhaseSummary
 from trailer_ml.storage import model_key
@@ -61,6 +63,7 @@ def warm_up(dataset: DatasetRef, settings: Settings, store: Store) -> PhaseSumma
     Raises:
         DataError: the data set or ImageNet's weights are not there.
         CollapseError: the loss is no number any more.
+        StoppedError: SIGTERM came.
     """
     return _Training(dataset, settings, store).run(is_warm_up=True)
 
@@ -109,7 +112,10 @@ class _Training:
             else:
                 summary = self._summary(number, finished["epochs"], seconds=0.0, is_new=False)
         if waiting:
-            with Examples(self.dataset, self.store, self.cache_folder / "shards") as examples:
+            with (
+                end_on_sigterm(f"the training of {self.dataset.version}"),
+                Examples(self.dataset, self.store, self.cache_folder / "shards") as examples,
+            ):
                 self._open(examples)
                 for number in waiting:
                     summary = self._run_phase(number)
