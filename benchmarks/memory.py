@@ -141,7 +141,7 @@ def embed() -> dict[str, float]:
     """Every shard through `_embed_shard`, by the untrained encoder that `train` left in the store."""
     from trailer_ml.embeddings.embed import _embed_shard
     from trailer_ml.model.encoder import Encoder
-    from trailer_ml.shards.read import list_shards
+    from trailer_ml.shards.manifests import list_shards
 
     settings = load_settings()
     store = Store(settings.store)
