@@ -12,7 +12,7 @@ from trailer_ml.errors import CorruptShardError
 from trailer_ml.features.extract import Features, extract_features
 from trailer_ml.records import Receipt, Trailer
 from trailer_ml.settings import EXTRACTOR_VERSION, FeatureSettings
-from trailer_ml.shards.schema import feature_spec, from_example, read_look, to_example
+from trailer_ml.shards.schema import decode_picture, encode_jpeg, feature_spec, from_example, read_look, to_example
 from trailer_ml.shards.tfrecord import decode_example, encode_example
 
 SETTINGS = FeatureSettings(n_frames=4, start_s=1.0, interval_s=2.0, spectrogram_s=6.0)
@@ -115,3 +115,11 @@ def test_what_is_missing_or_broken_is_an_error(
     for name in fields:
         with pytest.raises(CorruptShardError):
             from_example(encode_example({key: value for key, value in fields.items() if key != name}))
+
+
+@pytest.mark.parametrize(("size", "quality"), [(32, 100), (224, 92), (224, 95), (224, 100), (1024, 92)])
+def test_a_picture_full_of_grain_is_kept_too(size: int, quality: int) -> None:
+    grain = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
+    kept = decode_picture(encode_jpeg(grain, quality))
+    assert kept.shape == grain.shape
+    assert np.abs(kept.astype(int) - grain).mean() < 12
