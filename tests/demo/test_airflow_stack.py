@@ -25,8 +25,8 @@ VALUES = {
     "port": "8080",
     "base_url": "http://127.0.0.1:8080",
     "log_folder": "logs",
-    "remote_logging": "True",
-    "remote_log_folder": "s3://trailers/logs",
+    "remote_logging": "False",
+    "remote_log_folder": "",
 }
 
 
