@@ -164,7 +164,7 @@ class FeatureSettings(StageSettings):
     """exact: the first frame at or after each instant. keyframe: the last keyframe at or before it, and faster.
     scene: as many frames, spread over the shots of the same span; the cuts are found among the keyframes."""
     engine: Literal["pyav", "ffmpeg"] = "pyav"
-    """ffmpeg: one process put together with ffmpeg-python, the reference that tests compare with; it is chosen for all files."""
+    """ffmpeg: one process put together with ffmpeg-python; the reference that tests compare with."""
     n_frames: int = Field(default=10, ge=1, le=64)
     start_s: float = Field(default=5.0, ge=0)
     interval_s: float = Field(default=12.0, gt=0)

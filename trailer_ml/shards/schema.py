@@ -189,7 +189,7 @@ def encode_jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
     """(h, w, 3) uint8, RGB, to JPEG bytes without chroma subsampling."""
     from PIL import Image, ImageFile
 
-    # With tables of its own a picture has to fit into one buffer, and Pillow's guess is too small for one full of grain.
+    # With tables of its own a picture has to fit into one buffer; Pillow's guess is too small for one full of grain.
     ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 2 * picture.size)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format="JPEG", quality=quality, subsampling=0, optimize=True)
