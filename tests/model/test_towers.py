@@ -388,13 +388,15 @@ def test_imagenet_weights_are_fetched_once(store: Store, tmp_path: Path, monkeyp
     original = load_backbone(drawn, store).layer
     original.backbone.save(tmp_path / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5")
     wanted = drawn.model_copy(update={"weights": "imagenet"})
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "downloads"))
+    downloads = tmp_path / "downloads"  # has to be there, or Keras takes /tmp/.keras
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(downloads))
     with serve_folder(tmp_path) as (address, asked):
         monkeypatch.setattr("keras.src.applications.mobilenet_v2.BASE_WEIGHT_PATH", address)
         for _ in range(2):
+            downloads.mkdir()
             keras.utils.clear_session()
             assert weights_digest(load_backbone(wanted, store).layer) == weights_digest(original)
-            shutil.rmtree(tmp_path / "downloads", ignore_errors=True)
+            shutil.rmtree(downloads)
     assert len(asked) == 1
 
 
