@@ -105,7 +105,7 @@ def test_what_was_extracted_is_kept_and_is_what_training_sees(
             set_up_keras(data.dataset.model)
             encoder = read_or_make_initial(data.dataset, examples, store).encoder
             kept = keep_frozen(data.dataset, examples, encoder, store, tmp_path / "frozen")
-            np.testing.assert_array_equal(kept.vectors[12], kept.vectors[4])  # the recut is a copy
+            np.testing.assert_array_equal(kept.vectors[12, :2], kept.vectors[4, :2])  # a copy; other views vary
             batches = VideoBatches(data.dataset, examples)
             first = [batches[place][1].tolist() for place in range(len(batches))]
             brightness = keras.ops.mean(keras.ops.cast(encoder.inputs[0], "float32"), axis=(1, 2, 3))

@@ -30,7 +30,7 @@ def test_a_video_is_matched_and_what_is_none_is_refused(serve, video_world, vide
     served = serve()
     answer = served.client.post("/api/v1/match?k=3", content=videos["plasma-again"].read_bytes(), headers=MP4)
     assert answer.status_code == 200, answer.text
-    (expected,) = match_videos([videos["plasma-again"]], settings, store, k=3)
+    (expected,) = match_videos([videos["plasma-again"]], settings, store, k=3, one_per_film=True)
     assert [each["trailer_id"] for each in answer.json()["neighbours"]] == [
         each.trailer_id for each in expected.neighbours
     ]
