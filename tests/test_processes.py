@@ -23,7 +23,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_until(condition, seconds=20.0) -> bool:
+def wait_until(condition, seconds=60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
