@@ -56,7 +56,7 @@ def test_with_a_key_nothing_is_answered_without_it(serve, world) -> None:
     paths = {route.path.format(trailer_id=world[0].trailer_id, n=0, run="night-1") for route in served.app.routes}
     assert len(paths) > 25
     for path in sorted(paths - OPEN_PATHS):
-        method = "POST" if path in {"/logout", "/api/v1/match"} else "GET"
+        method = "POST" if path == "/api/v1/match" else "GET"
         for headers in ({}, {"X-API-Key": KEY + "x"}, {"Cookie": "trailer_ml_session=9999999999.00"}):
             answer = served.client.request(method, path, headers=headers)
             assert answer.status_code in {401, 429}, path
@@ -94,6 +94,8 @@ def test_a_session_is_begun_with_the_key_and_ended(serve, world) -> None:
         assert browser.get("/api/v1/trailers").status_code == 200
         browser.post("/logout")
         assert browser.get("/api/v1/trailers").status_code == 401
+        again = browser.post("/logout")  # by a page whose session had ended
+        assert (again.status_code, again.headers["location"]) == (303, "login")
 
 
 def test_a_session_runs_out_and_is_not_forged() -> None:

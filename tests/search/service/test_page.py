@@ -3,8 +3,10 @@
 Screenshots are left in .cache/screenshots.
 """
 
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 
 SHOTS = Path(__file__).resolve().parents[3] / ".cache" / "screenshots"
 SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
+PATIENCE_MS = 60_000
 READY = "main:not([aria-busy]) h1"
 
 
@@ -23,6 +26,7 @@ def browser() -> Iterator[Browser]:
     if not chromium:
         pytest.skip("there is no Chromium here; fix: sudo apt-get install chromium")
     SHOTS.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # Nothing but this machine's own pages is opened, and CI runs as root, where the sandbox does not start.
         launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -37,6 +41,7 @@ def open_page(browser: Browser):
 
     def open_one(size: str = "desktop", scheme: str = "light") -> Page:
         context = browser.new_context(viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
@@ -59,7 +64,7 @@ def test_every_view_is_whole_and_axe_finds_nothing_serious(size, scheme, serve, 
         "map": "#/map", "match": "#/match", "ads": "#/ads", "twins": "#/twins", "status": "#/status",
     }  # fmt: skip
     for name, part in views.items():
-        page.goto(f"{served.url}/{part}")
+        page.goto(f"{served.url}/?{name}{part}")  # a page of its own each: none is taken for the one before it
         page.wait_for_selector(READY, state="attached")
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"], f"{name} is too wide"
@@ -92,10 +97,10 @@ def test_search_chips_and_ways_are_there_by_keyboard(serve, world, open_page) ->
     expect(page.locator("#live")).to_have_text("11 trailers")
     page.get_by_role("button", name="Drama").press("Enter")
     expect(page.locator(".count-line")).to_have_text("4 trailers")
-    assert page.url.endswith("#/?q=harbour&genre=Drama")
+    expect(page).to_have_url(f"{served.url}/#/?q=harbour&genre=Drama")
     page.locator(".card a").first.press("Enter")
     expect(page.locator("h1")).to_be_focused()
-    assert page.title().startswith("Harbour")
+    expect(page).to_have_title(re.compile("^Harbour"))
     page.go_back()
     expect(page.locator(".count-line")).to_have_text("4 trailers")
     page.goto(f"{served.url}/#/map")
@@ -128,3 +133,36 @@ def test_with_a_key_there_is_a_way_in_and_out(serve, world, open_page) -> None:
     expect(page.locator(".card")).to_have_count(24)
     page.get_by_role("button", name="Log out").click()
     expect(page.locator("input[name=key]")).to_be_visible()
+
+
+def test_pictures_that_are_still_wanted_when_one_logs_out_are_not_asked_for_without_the_session(
+    serve, world, open_page
+) -> None:
+    """Between the answer that ends the session and the way in there is time for a request: as much as is made here."""
+    served, page = serve(api_key=SecretStr("correct-horse-battery")), open_page()
+    pictures, log_outs, settled = [], [], []
+    page.goto(f"{served.url}/login")
+    for pattern, held in (("**/thumb", pictures), ("**/logout", log_outs)):
+        page.route(pattern, lambda route, *, held=held: held.append(route))
+    for event in ("requestfinished", "requestfailed"):
+        page.on(event, lambda request: settled.append(request.url) if request.url.endswith("/thumb") else None)
+    page.fill("input[name=key]", "correct-horse-battery")
+    page.keyboard.press("Enter")
+    expect(page.locator(".card")).to_have_count(24)
+    wait_until(page, lambda: pictures)
+    page.get_by_role("button", name="Log out").click(no_wait_after=True)
+    wait_until(page, lambda: log_outs)
+    page.context.request.post(f"{served.url}/logout", max_redirects=0)
+    for route in pictures:
+        route.continue_()
+    wait_until(page, lambda: len(settled) == len(pictures))
+    log_outs[0].continue_()
+    expect(page.locator("input[name=key]")).to_be_visible()
+
+
+def wait_until(page: Page, is_so: Callable[[], object]) -> None:
+    """Let the browser speak until something is so."""
+    until = time.monotonic() + PATIENCE_MS / 1000
+    while not is_so():
+        assert time.monotonic() < until
+        page.wait_for_timeout(20)

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COOKIE = "trailer_ml_session"
-OPEN_PATHS = frozenset(
-    {"/login", "/login.html", "/page.css", "/login.css", "/icon.svg", "/health/live", "/health/ready"}
-)
+OPEN_PATHS = frozenset({"/login", "/login.html", "/logout", "/page.css", "/icon.svg", "/health/live", "/health/ready"})
 _AT_ONCE = 8
 """Seconds' worth of requests that may come at once: a wall of pictures is sixty."""
 _WRONG_KEYS_PER_S, _WRONG_KEYS = 0.1, 10.0

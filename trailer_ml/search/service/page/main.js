@@ -58,6 +58,17 @@ async function show() {
   if (!isFirst) (main.querySelector("h1") ?? main).focus({ preventScroll: true });
 }
 
+// Pictures that are still wanted would be asked for without the session, between its end and the way in.
+function leave() {
+  current?.abort();
+  for (const video of main.querySelectorAll("video")) {
+    video.removeAttribute("src");
+    video.load();
+  }
+  fill(main, h("h1", { class: "unseen" }, "Logging out"));
+  stop();
+}
+
 async function tell() {
   const foot = document.getElementById("foot");
   try {
@@ -65,7 +76,7 @@ async function tell() {
     fill(foot,
       h("span", {}, status.index_version ? `Index ${status.index_version}${age === null ? "" : `, published ${ago(age)}`}` : "No index yet"),
       status.champion && h("span", {}, `Model ${status.champion}`),
-      needsLogin && h("form", { method: "post", action: "logout" }, h("button", { type: "submit", class: "plain" }, "Log out")));
+      needsLogin && h("form", { method: "post", action: "logout", onsubmit: leave }, h("button", { type: "submit", class: "plain" }, "Log out")));
   } catch {
     fill(foot, "The state of the service is not known.");
   }
