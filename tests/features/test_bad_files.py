@@ -107,6 +107,16 @@ def test_bytes_overwritten_in_the_middle(make_video: Make, tmp_path: Path) -> No
     assert reason_for(tmp_path / "a.mp4") == "corrupt"
 
 
+def test_a_header_that_asks_for_gigabytes_is_damaged(make_video: Make, tmp_path: Path) -> None:
+    """FFmpeg calls it a lack of memory, as when there is none; a second try in another process would change nothing."""
+    data = bytearray(make_video().read_bytes())
+    count = data.index(b"stts") + 8
+    data[count : count + 4] = b"\x7f\xff\xff\xff"
+    (tmp_path / "a.mp4").write_bytes(data)
+
+    assert reason_for(tmp_path / "a.mp4") == "corrupt"
+
+
 def test_a_few_wrong_bytes_do_not_cost_the_trailer(make_video: Make, tmp_path: Path) -> None:
     data = bytearray(make_video().read_bytes())
     data[len(data) // 3] ^= 0xFF
