@@ -165,7 +165,8 @@ class FeatureSettings(StageSettings):
     scene: as many frames, spread over the shots of the same span; the cuts are found among the keyframes."""
     engine: Literal["auto", "pyav", "ffmpeg"] = "auto"
     """pyav: in process. ffmpeg: one process put together with ffmpeg-python; the reference that tests compare with.
-    auto: pyav, and ffmpeg for a file that is damaged or crashes it. Each record says which one made it."""
+    auto: pyav, and ffmpeg for a file that it finds no way through or that crashes it. A record says which one made
+    it."""
     n_frames: int = Field(default=10, ge=1, le=64)
     start_s: float = Field(default=5.0, ge=0)
     interval_s: float = Field(default=12.0, gt=0)

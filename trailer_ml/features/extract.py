@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from trailer_ml.features.container import Source
     from trailer_ml.settings import FeatureSettings
 
-_FOR_FFMPEG = ("corrupt",)
-"""Reasons of the quick engine that the other one may know better; a crash is one too, which pool.py sees."""
 _END_SLACK_S = 1.0  # headers round up what is left after the last frame
 
 
@@ -112,42 +110,42 @@ def check_version(settings: FeatureSettings) -> None:
 def _look(
     source: Source, path: Path, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
 ) -> tuple[str, Looked]:
-    """What is seen, and the engine that saw it: the one that is set, or ffmpeg where `auto` found damage.
+    """What is seen, and the engine that saw it: the one that is set, or ffmpeg where `auto` found no way through.
 
     ffmpeg is asked once and within the same deadline. What it does not make good keeps the reason given first.
     """
-    if settings.engine != "ffmpeg":
+    if settings.engine == "ffmpeg":
+        return "ffmpeg", _look_with_ffmpeg(source, path, instants_s, settings, deadline)
+    reader = VideoReader(source, deadline)
+    try:
+        with damage_as_media_error():
+            looked = _look_with_pyav(reader, source, instants_s, settings, deadline)
+        _check_complete(looked, instants_s, source.duration_s, settings)
+    except MediaError as error:
+        # Where a decoder says that pictures are damaged, ffmpeg would show them, grey as they are.
+        if settings.engine != "auto" or error.reason != "corrupt" or reader.n_damaged:
+            raise
         try:
-            return "pyav", _look_with_pyav(source, instants_s, settings, deadline)
-        except MediaError as error:
-            if settings.engine != "auto" or error.reason not in _FOR_FFMPEG:
-                raise
-            try:
-                # It passes over damage and does not say so.
-                return "ffmpeg", _look_with_ffmpeg(source, path, instants_s, settings, deadline, n_damaged=1)
-            except (MediaError, SettingsError):
-                raise error from None
-    return "ffmpeg", _look_with_ffmpeg(source, path, instants_s, settings, deadline)
+            return "ffmpeg", _look_with_ffmpeg(source, path, instants_s, settings, deadline, n_damaged=1)
+        except (MediaError, SettingsError):
+            raise error from None
+    return "pyav", looked
 
 
 def _look_with_pyav(
-    source: Source, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
+    reader: VideoReader, source: Source, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
 ) -> Looked:
-    with damage_as_media_error():
-        reader = VideoReader(source, deadline)
-        grab = reader.grab_keyframes if SAMPLERS[settings.sampler].takes_keyframes else reader.grab_exact
-        grabbed = list(grab(instants_s))
-        spectrogram = draw_spectrogram(
-            source,
-            settings.spectrogram,
-            start_s=plan_sound_start(settings, source.duration_s),
-            duration_s=settings.spectrogram_s,
-            size=settings.image_size,
-            deadline=deadline,
-        )
-    looked = Looked(grabbed, float(source.video.sample_aspect_ratio or 1), spectrogram, reader.n_damaged)
-    _check_complete(looked, instants_s, source.duration_s, settings)
-    return looked
+    grab = reader.grab_keyframes if SAMPLERS[settings.sampler].takes_keyframes else reader.grab_exact
+    grabbed = list(grab(instants_s))
+    spectrogram = draw_spectrogram(
+        source,
+        settings.spectrogram,
+        start_s=plan_sound_start(settings, source.duration_s),
+        duration_s=settings.spectrogram_s,
+        size=settings.image_size,
+        deadline=deadline,
+    )
+    return Looked(grabbed, float(source.video.sample_aspect_ratio or 1), spectrogram, reader.n_damaged)
 
 
 def _look_with_ffmpeg(
@@ -161,7 +159,8 @@ def _look_with_ffmpeg(
 ) -> Looked:
     from trailer_ml.features.ffmpeg_engine import look_with_ffmpeg
 
-    looked = look_with_ffmpeg(source, path, instants_s, settings, deadline)._replace(n_damaged=n_damaged)
+    with damage_as_media_error():
+        looked = look_with_ffmpeg(source, path, instants_s, settings, deadline)._replace(n_damaged=n_damaged)
     _check_complete(looked, instants_s, source.duration_s, settings)
     return looked
 
