@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
 
 from trailer_ml import cli
@@ -231,6 +232,15 @@ def test_a_video_that_is_none(run, tmp_path):
     lines = err.splitlines()
     assert len(lines) == 3 and str(text) in lines[0] and "missing.mp4" in lines[1] and "2 of 2 videos" in lines[2]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("asked", "engine"), [((), "pyav"), (("--engine", "ffmpeg"), "ffmpeg")])
+def test_a_video_says_which_engine_looked_at_it(asked, engine, run, tmp_path):
+    video = tmp_path / "a.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d=1", "-pix_fmt", "yuv420p"]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, video], check=True, timeout=60)
+    status, out, _ = run("extract", video, "--out", tmp_path / "out", "--json", *asked)
+    assert (status, json.loads(out)["engine"], json.loads(out)["n_frames"]) == (0, engine, 1)
 
 
 def test_videos_that_would_become_the_same_file(run, tmp_path):

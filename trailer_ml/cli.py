@@ -95,7 +95,8 @@ def extract(context: Context) -> Iterator[Record]:
     """Turn videos into frames and a spectrogram: one .npz a video."""
     from trailer_ml.features.pool import extract_many
 
-    chosen = {"sampler": context.arguments.sampler} if context.arguments.sampler else {}
+    asked = {"sampler": context.arguments.sampler, "engine": context.arguments.engine}
+    chosen = {name: value for name, value in asked.items() if value}
     settings = context.settings.features.model_copy(update=chosen)
     stems = Counter(path.stem for path in context.arguments.videos)
     if twice := [stem for stem, number in stems.items() if number > 1]:
@@ -110,8 +111,10 @@ def extract(context: Context) -> Iterator[Record]:
             failed += 1
             print(f"{path}: {str(features).removeprefix(f'{path.name}: ')}", file=sys.stderr)
             continue
-        features.save_npz(out / f"{path.stem}.npz")
-        yield Extracted(video=str(path), npz=str(out / f"{path.stem}.npz"), n_frames=len(features.frames))
+        npz = out / f"{path.stem}.npz"
+        features.save_npz(npz)
+        engine = features.extractor_version.partition("-")[0]
+        yield Extracted(video=str(path), npz=str(npz), n_frames=len(features.frames), engine=engine)
     if failed:
         raise TrailerError(f"{failed} of {len(context.arguments.videos)} videos could not be used")
 
@@ -318,6 +321,8 @@ class Extracted(Record):
     video: str
     npz: str
     n_frames: int
+    engine: str
+    """Which one looked at it."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -365,6 +370,8 @@ def _add_making(add: Add) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the .npz files go")
     samplers = get_args(FeatureSettings.model_fields["sampler"].annotation)
     command.add_argument("--sampler", choices=samplers, help="instead of the setting's")
+    engines = get_args(FeatureSettings.model_fields["engine"].annotation)
+    command.add_argument("--engine", choices=engines, help="instead of the setting's")
     add(verify)
     command = add(train)
     command.add_argument("--from-videos", type=Path, metavar="DIR", help="its videos.csv lists file,genres,film_id")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PREFIX = "TRAILER_"
-EXTRACTOR_VERSION = "3"
+EXTRACTOR_VERSION = "4"
 """Goes up when the same file and settings give other frames or another spectrogram."""
 
 
@@ -163,11 +163,16 @@ class FeatureSettings(StageSettings):
     sampler: Literal["exact", "keyframe", "scene"] = "exact"
     """exact: the first frame at or after each instant. keyframe: the last keyframe at or before it, and faster.
     scene: as many frames, spread over the shots of the same span; the cuts are found among the keyframes."""
-    engine: Literal["pyav", "ffmpeg"] = "pyav"
-    """ffmpeg: one process put together with ffmpeg-python; the reference that tests compare with."""
+    engine: Literal["auto", "pyav", "ffmpeg"] = "auto"
+    """pyav: in process. ffmpeg: one process put together with ffmpeg-python; the reference that tests compare with.
+    auto: pyav, and ffmpeg for a file that it finds no way through or that crashes it. A record says which one made
+    it."""
     n_frames: int = Field(default=10, ge=1, le=64)
     start_s: float = Field(default=5.0, ge=0)
     interval_s: float = Field(default=12.0, gt=0)
+    spectrogram: Literal["showspectrumpic", "log_mel"] = "showspectrumpic"
+    """showspectrumpic: ffmpeg's picture, as the seed article has it; linear in frequency, up to half the sample rate.
+    log_mel: decibels of mel bands from 0 to 11 kHz, the same for every sample rate."""
     spectrogram_s: float = Field(default=125.0, gt=0)
     """Seconds of sound looked at, from `start_s` on."""
     image_size: int = Field(default=224, ge=32, le=1024)
@@ -194,7 +199,8 @@ class FeatureSettings(StageSettings):
         The engine is not in it: both are held to the same pictures.
         """
         fields = {
-            "sampler", "n_frames", "start_s", "interval_s", "spectrogram_s", "image_size", "extractor_version",
+            "sampler", "n_frames", "start_s", "interval_s", "spectrogram", "spectrogram_s", "image_size",
+            "extractor_version",
         }  # fmt: skip
         return self.model_dump(mode="json", include=fields)
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trailer_ml.errors import MediaError
@@ -104,6 +105,42 @@ def test_bytes_overwritten_in_the_middle(make_video: Make, tmp_path: Path) -> No
     data[middle] = random.Random(4).randbytes(len(data[middle]))
     (tmp_path / "a.mp4").write_bytes(data)
 
+    assert reason_for(tmp_path / "a.mp4") == "corrupt"
+
+
+def test_a_header_that_asks_for_gigabytes_is_damaged(make_video: Make, tmp_path: Path) -> None:
+    """FFmpeg calls it a lack of memory, as when there is none; a second try in another process would change nothing."""
+    data = bytearray(make_video().read_bytes())
+    count = data.index(b"stts") + 8
+    data[count : count + 4] = b"\x7f\xff\xff\xff"
+    (tmp_path / "a.mp4").write_bytes(data)
+
+    assert reason_for(tmp_path / "a.mp4") == "corrupt"
+
+
+def test_a_header_that_only_ffmpeg_finds_its_way_by(make_video: Make, tmp_path: Path) -> None:
+    """The first pictures of an index without lengths of time cannot be sought, and can be read from the beginning."""
+    good, path = make_video(), tmp_path / "a.mp4"
+    data = bytearray(good.read_bytes())
+    count = data.index(b"stts") + 12
+    data[count : count + 4] = bytes(4)
+    path.write_bytes(data)
+
+    assert reason_for(path, engine="pyav") == "corrupt"
+    features, expected = extract_features(path, DEMO), extract_features(good, DEMO)
+    assert features.extractor_version == f"ffmpeg-{DEMO.extractor_version}"
+    assert np.abs(features.frames.astype(int) - expected.frames).mean() < 3
+
+
+def test_what_decodes_badly_is_not_left_to_ffmpeg(make_video: Make, tmp_path: Path) -> None:
+    """It would show the damage, grey, and call it a picture."""
+    data = bytearray(make_video().read_bytes())
+    dice = random.Random(4)
+    for at in range(len(data) // 20, len(data) * 9 // 10, 200):
+        data[at] = dice.randrange(256)
+    (tmp_path / "a.mp4").write_bytes(data)
+
+    assert len(extract_features(tmp_path / "a.mp4", DEMO.model_copy(update={"engine": "ffmpeg"})).frames) == 10
     assert reason_for(tmp_path / "a.mp4") == "corrupt"
 
 

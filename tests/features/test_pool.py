@@ -54,7 +54,7 @@ def test_a_process_lost_twice_in_the_same_file_costs_one_trailer(
     sent: signal.Signals, reason: str, make_video: Make, slow_film: Path
 ) -> None:
     timeout_s = 4.0 if sent is signal.SIGSTOP else 60.0
-    settings = DEMO.model_copy(update={"n_frames": 16, "timeout_s": timeout_s})
+    settings = DEMO.model_copy(update={"n_frames": 16, "timeout_s": timeout_s, "engine": "pyav"})
     short = make_video(seconds=4)
     with signal_once_open(slow_film, sent, times=2) as sent_to:
         results = list(extract_many([short, slow_film, short, short], settings, 1))
@@ -74,6 +74,16 @@ def test_a_process_lost_once_costs_no_trailer(make_video: Make, slow_film: Path)
 
     assert len(sent_to) == 1
     assert [describe(result) for result in results] == [16, 2]
+
+
+def test_what_crashes_the_quick_engine_twice_is_left_to_ffmpeg(make_video: Make, slow_film: Path) -> None:
+    settings = DEMO.model_copy(update={"n_frames": 16, "timeout_s": 60.0})
+    with signal_once_open(slow_film, signal.SIGSEGV, times=2) as sent_to:
+        results = list(extract_many([slow_film, make_video(seconds=4)], settings, 1))
+
+    assert len(set(sent_to)) == 2
+    assert [describe(result) for result in results] == [16, 2]
+    assert [result.extractor_version.partition("-")[0] for result in results] == ["ffmpeg", "pyav"]
 
 
 def test_no_room_for_the_results_is_no_fault_of_the_trailer(
@@ -179,7 +189,7 @@ def test_features_of_another_version_are_not_made(make_video: Make) -> None:
 
 
 def test_the_other_workers_go_on(make_video: Make, slow_film: Path) -> None:
-    settings = DEMO.model_copy(update={"n_frames": 16})
+    settings = DEMO.model_copy(update={"n_frames": 16, "engine": "pyav"})
     short = make_video(seconds=4)
     with signal_once_open(slow_film, signal.SIGKILL, times=2):
         results = list(extract_many([slow_film, short, short, short, short], settings, 2))

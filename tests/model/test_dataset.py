@@ -208,6 +208,22 @@ def test_shards_of_another_extractor_stay_out(
         assemble_dataset(later, store)
 
 
+def test_a_shard_says_which_spectrogram_it_has_or_is_older_than_the_choice(
+    store: Store, small: Settings, fill: Fill, make_world: Callable
+) -> None:
+    world = make_world(40)
+    fill(world)
+    for number in (0, 1):
+        key = next(key for key in store.list_keys("shards/") if key.endswith(f"000{number}.json"))
+        manifest = store.read_json(key)
+        features = {name: value for name, value in manifest["features"].items() if name != "spectrogram"}
+        store.put_json(key, {**manifest, "features": features | ({"spectrogram": "log_mel"} if number else {})})
+
+    dataset = read_dataset(assemble_dataset(small, store).version, store)
+    assert {t.trailer_id for t in dataset.trailers} == {t.trailer_id for t, _ in world[:16] + world[32:]}
+    assert dataset.features.spectrogram == "showspectrumpic"
+
+
 def test_bad_shards_are_left_out_and_named_up_to_a_limit(
     store: Store, small: Settings, fill: Fill, make_world: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:

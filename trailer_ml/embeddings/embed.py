@@ -22,7 +22,7 @@ from trailer_ml.model.examples import stack
 from trailer_ml.model.registry import load_encoder
 from trailer_ml.records import BadShard, EmbedChunk, EmbeddedTrailer, EmbedSummary, ShardManifest
 from trailer_ml.scratch import scratch_folder
-from trailer_ml.shards.manifests import list_shards, read_manifest
+from trailer_ml.shards.manifests import is_of_view, list_shards, read_manifest
 from trailer_ml.shards.read import cached_shard, read_records
 from trailer_ml.storage import shard_key
 
@@ -56,9 +56,7 @@ def plan_embeddings(settings: Settings, store: Store) -> list[EmbedChunk]:
     champion = require_champion(store)
     view = read_card(champion, store).features.view
     shards = list_shards(store)
-    seen_alike = [
-        (batch, shard) for batch, shard in shards if {name: shard.features.get(name) for name in view} == view
-    ]
+    seen_alike = [(batch, shard) for batch, shard in shards if is_of_view(shard, view)]
     if n_other := len(shards) - len(seen_alike):
         logger.warning("%d shards were made with other TRAILER_FEATURES_ settings than %s: left out", n_other, champion)
     with ThreadPoolExecutor(_READERS) as readers:

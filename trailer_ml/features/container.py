@@ -12,6 +12,7 @@ Does not belong here: memory and hangs inside a decoder, which only a process of
 
 from __future__ import annotations
 
+import mmap
 import re
 import stat
 import time
@@ -47,6 +48,13 @@ _ONE_DURATION = ("matroska,webm", "asf")
 """Formats without durations of streams: where one stands there, it is that of the file."""
 _CUT_OFF_S = 1.0
 """Where the last packet ends so much before the end in the header, the rest of the file is missing."""
+_SPARE_BYTES = 256 * 2**20
+"""Whoever still gets so much is not out of memory."""
+DAMAGE = (
+    av.error.InvalidDataError, av.error.EOFError, av.error.PermissionError, av.error.ArgumentError,
+    av.error.PatchWelcomeError,
+)  # fmt: skip
+"""What decoders say of a packet that is damaged; the next one may be good."""
 US = 1_000_000  # a container counts in microseconds
 _SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"))
 
@@ -152,18 +160,33 @@ def open_media(path: Path, settings: FeatureSettings, deadline: Deadline) -> Ite
         name = f"file:{path.absolute()}"
         container = av.open(name, options=options, timeout=deadline.left_s, metadata_errors="replace")
     except MemoryError as error:
-        raise MediaError("it needs more memory than is allowed", reason="out_of_memory") from error
+        raise _without_memory() from error
     except av.error.FFmpegError as error:
         raise _refusal(path, error) from error
-    with container:
-        try:
-            yield _choose_streams(container, settings, deadline)
-        except MemoryError as error:
-            raise MediaError("it needs more memory than is allowed", reason="out_of_memory") from error
-        except av.error.ExitError as error:
-            raise MediaError("reading it was not done in time", reason="timeout") from error
-        except av.error.FFmpegError as error:
-            raise MediaError(f"damaged: {error.strerror}", reason="corrupt") from error
+    with container, damage_as_media_error():
+        yield _choose_streams(container, settings, deadline)
+
+
+@contextmanager
+def damage_as_media_error() -> Iterator[None]:
+    """Raise MediaError in place of any FFmpeg error while the block runs."""
+    try:
+        yield
+    except MemoryError as error:
+        raise _without_memory() from error
+    except av.error.ExitError as error:
+        raise MediaError("reading it was not done in time", reason="timeout") from error
+    except av.error.FFmpegError as error:
+        raise MediaError(f"damaged: {error.strerror}", reason="corrupt") from error
+
+
+def _without_memory() -> MediaError:
+    """FFmpeg says the same of a forged header that asks for gigabytes: whether memory lacks is asked of the system."""
+    try:
+        mmap.mmap(-1, _SPARE_BYTES).close()
+    except OSError:
+        return MediaError("it needs more memory than is allowed", reason="out_of_memory")
+    return MediaError("damaged: it asks for more memory than any trailer needs", reason="corrupt")
 
 
 def _refusal(path: Path, error: av.error.FFmpegError) -> MediaError:

@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 
 from trailer_ml.errors import MediaError, SettingsError
 from trailer_ml.features.audio import draw_spectrogram
-from trailer_ml.features.container import Deadline, open_media
+from trailer_ml.features.container import Deadline, damage_as_media_error, open_media
 from trailer_ml.features.geometry import Box, crop_frame, find_box, is_seed_shape, plan_crop, shape_of
 from trailer_ml.features.samplers import SAMPLERS
 from trailer_ml.features.sampling import plan_sound_start
@@ -83,9 +83,7 @@ def extract_features(path: Path, settings: FeatureSettings) -> Features:
     deadline = Deadline(settings.timeout_s)
     with open_media(Path(path), settings, deadline) as source:
         instants_s = SAMPLERS[settings.sampler].plan(source, settings, deadline)
-        look = _look_with_ffmpeg if settings.engine == "ffmpeg" else _look
-        looked = look(source, Path(path), instants_s, settings, deadline)
-        _check_complete(looked, instants_s, source.duration_s, settings)
+        engine, looked = _look(source, Path(path), instants_s, settings, deadline)
         return Features(
             frames=_crop_all(looked, settings.image_size),
             frame_times_s=np.array([each.time_s for each in looked.grabbed], np.float64),
@@ -93,7 +91,7 @@ def extract_features(path: Path, settings: FeatureSettings) -> Features:
             duration_s=source.duration_s,
             has_audio=bool(looked.spectrogram.any()),
             sampler=settings.sampler,
-            extractor_version=f"{settings.engine}-{EXTRACTOR_VERSION}",
+            extractor_version=f"{engine}-{EXTRACTOR_VERSION}",
         )
 
 
@@ -110,13 +108,38 @@ def check_version(settings: FeatureSettings) -> None:
 
 
 def _look(
-    source: Source, _path: Path, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
-) -> Looked:
+    source: Source, path: Path, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
+) -> tuple[str, Looked]:
+    """What is seen, and the engine that saw it: the one that is set, or ffmpeg where `auto` found no way through.
+
+    ffmpeg is asked once and within the same deadline. What it does not make good keeps the reason given first.
+    """
+    if settings.engine == "ffmpeg":
+        return "ffmpeg", _look_with_ffmpeg(source, path, instants_s, settings, deadline)
     reader = VideoReader(source, deadline)
+    try:
+        with damage_as_media_error():
+            looked = _look_with_pyav(reader, source, instants_s, settings, deadline)
+        _check_complete(looked, instants_s, source.duration_s, settings)
+    except MediaError as error:
+        # Where a decoder says that pictures are damaged, ffmpeg would show them, grey as they are.
+        if settings.engine != "auto" or error.reason != "corrupt" or reader.n_damaged:
+            raise
+        try:
+            return "ffmpeg", _look_with_ffmpeg(source, path, instants_s, settings, deadline, n_damaged=1)
+        except (MediaError, SettingsError):
+            raise error from None
+    return "pyav", looked
+
+
+def _look_with_pyav(
+    reader: VideoReader, source: Source, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
+) -> Looked:
     grab = reader.grab_keyframes if SAMPLERS[settings.sampler].takes_keyframes else reader.grab_exact
     grabbed = list(grab(instants_s))
     spectrogram = draw_spectrogram(
         source,
+        settings.spectrogram,
         start_s=plan_sound_start(settings, source.duration_s),
         duration_s=settings.spectrogram_s,
         size=settings.image_size,
@@ -126,11 +149,20 @@ def _look(
 
 
 def _look_with_ffmpeg(
-    source: Source, path: Path, instants_s: Sequence[float], settings: FeatureSettings, deadline: Deadline
+    source: Source,
+    path: Path,
+    instants_s: Sequence[float],
+    settings: FeatureSettings,
+    deadline: Deadline,
+    *,
+    n_damaged: int = 0,
 ) -> Looked:
     from trailer_ml.features.ffmpeg_engine import look_with_ffmpeg
 
-    return look_with_ffmpeg(source, path, instants_s, settings, deadline)
+    with damage_as_media_error():
+        looked = look_with_ffmpeg(source, path, instants_s, settings, deadline)._replace(n_damaged=n_damaged)
+    _check_complete(looked, instants_s, source.duration_s, settings)
+    return looked
 
 
 def _check_complete(looked: Looked, instants_s: Sequence[float], duration_s: float, settings: FeatureSettings) -> None:

@@ -20,8 +20,9 @@ import numpy as np
 
 from trailer_ml.errors import ChildFailedError, ChildKilledError, ChildTimeoutError, LocalFaultError, MediaError
 from trailer_ml.features import leashed
-from trailer_ml.features.audio import no_spectrogram
+from trailer_ml.features.audio import no_spectrogram, plan_filters
 from trailer_ml.features.container import FORMATS, MAX_STREAMS, PROTOCOLS
+from trailer_ml.features.log_mel import draw_log_mel
 from trailer_ml.features.samplers import SAMPLERS
 from trailer_ml.features.sampling import plan_sound_start
 from trailer_ml.features.video import Grabbed, Looked
@@ -80,7 +81,7 @@ def look_with_ffmpeg(
         return Looked(
             grabbed=grabbed,
             sample_aspect_ratio=aspects[0] if aspects else 1.0,
-            spectrogram=_read_sound(sound, settings.image_size),
+            spectrogram=_read_sound(sound, settings),
             n_damaged=0,
         )
 
@@ -112,10 +113,12 @@ def _picture(path: Path, source: Source, instant_s: float, output: Path, setting
 
 def _sound(path: Path, source: Source, output: Path, settings: FeatureSettings) -> Any:
     start_s = plan_sound_start(settings, source.duration_s)
-    size = settings.image_size
     stream = _input(path, ss=f"{start_s:.6f}", t=f"{settings.spectrogram_s:.6f}")[str(source.audio.index)]  # type: ignore[union-attr]
-    picture = stream.filter("showspectrumpic", s=f"{size}x{size}", legend="disabled")
-    return picture.output(str(output), format="rawvideo", pix_fmt="rgb24", **{"frames:v": 1}, **_OUTPUT)
+    for name, options in plan_filters(settings.spectrogram, settings.image_size):
+        stream = stream.filter(name, **options)
+    if settings.spectrogram == "log_mel":
+        return stream.output(str(output), format="f32le", **_OUTPUT)
+    return stream.output(str(output), format="rawvideo", **{"frames:v": 1}, **_OUTPUT)
 
 
 def _read_picture(path: Path, source: Source) -> tuple[Grabbed, float] | None:
@@ -133,8 +136,11 @@ def _read_picture(path: Path, source: Source) -> tuple[Grabbed, float] | None:
     return None
 
 
-def _read_sound(path: Path, size: int) -> NDArray[np.uint8]:
+def _read_sound(path: Path, settings: FeatureSettings) -> NDArray[np.uint8]:
     """(size, size, 3) uint8, RGB."""
+    size = settings.image_size
     if not path.exists() or path.stat().st_size == 0:
         return no_spectrogram(size)
+    if settings.spectrogram == "log_mel":
+        return draw_log_mel(np.fromfile(path, np.float32), size)
     return np.fromfile(path, np.uint8).reshape(size, size, 3)

@@ -192,7 +192,7 @@ def _scale_upright(
     plane = scaled.planes[0]
     lines = np.frombuffer(memoryview(plane), np.uint8).reshape(rows, plane.line_size)
     channels = 3 if pixel_format == "rgb24" else 1
-    pixels = lines[:, : columns * channels].reshape(rows, columns, channels).copy()
+    pixels = lines[:, : columns * channels].reshape(rows, columns, channels)
     if turn.swaps_axes:
         pixels = pixels.swapaxes(0, 1)
     return pixels[:: -1 if turn.mirrors_y else 1, :: -1 if turn.mirrors_x else 1]

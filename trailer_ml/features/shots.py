@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from trailer_ml.features.container import read_packets, time_base_of
+from trailer_ml.features.container import DAMAGE, read_packets, time_base_of
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -57,7 +56,7 @@ def find_cuts(source: Source, start_s: float, end_s: float, deadline: Deadline) 
             break
         try:  # alone: a decoder that waits for others would hand it out late, or never
             frames = codec.decode(packet) or codec.decode(None)
-        except (av.error.InvalidDataError, av.error.EOFError):
+        except DAMAGE:
             continue  # whoever looks at the instants says what is damaged
         finally:
             codec.flush_buffers()

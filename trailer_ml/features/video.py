@@ -11,9 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import av
-
-from trailer_ml.features.container import US, read_packets, time_base_of
+from trailer_ml.features.container import DAMAGE, US, read_packets, time_base_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,7 +130,7 @@ class VideoReader:
             self._codec.skip_frame = "NONREF" if is_early and self._may_skip else "DEFAULT"
             try:
                 decoded = self._codec.decode(packet if packet.size else None)
-            except (av.error.InvalidDataError, av.error.EOFError):
+            except DAMAGE:
                 self.n_damaged += 1
                 continue
             for frame in decoded:
@@ -187,7 +185,7 @@ class VideoReader:
     def _decode_alone(self, packet: Packet) -> VideoFrame | None:
         try:
             frames = self._codec.decode(packet) or self._codec.decode(None)
-        except (av.error.InvalidDataError, av.error.EOFError):
+        except DAMAGE:
             self.n_damaged += 1
             return None
         finally:

@@ -4,6 +4,8 @@
     > {"path": "/a/trailer.mp4", "output": "/a/temporary.npz"}
     < {"reason": null}
 
+A request may name another engine than the settings.
+
 Its start has to be light: nothing of storage, crawling or TensorFlow is imported here.
 """
 
@@ -34,8 +36,9 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         answer: dict[str, str | None] = {"reason": None}
+        chosen = settings.model_copy(update={"engine": request.get("engine", settings.engine)})
         try:
-            extract_features(Path(request["path"]), settings).save_npz(Path(request["output"]))
+            extract_features(Path(request["path"]), chosen).save_npz(Path(request["output"]))
         except MediaError as error:
             answer = {"reason": error.reason, "message": str(error), "stderr_tail": error.stderr_tail}
         except MemoryError:  # of ours; ffmpeg's own comes as a MediaError

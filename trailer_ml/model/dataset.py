@@ -21,7 +21,7 @@ from trailer_ml.errors import CorruptShardError, DataError, MissingObjectError, 
 from trailer_ml.model.batches import plan_epoch
 from trailer_ml.records import BatchRef, DatasetRef, FilmId, Record, TrailerId, Version
 from trailer_ml.settings import FeatureSettings, ModelSettings
-from trailer_ml.shards.manifests import list_shards
+from trailer_ml.shards.manifests import is_of_view, list_shards
 from trailer_ml.shards.read import cached_shard
 from trailer_ml.storage import encode_json, model_key, sha256_of, sha256_of_file, shard_key
 
@@ -238,7 +238,7 @@ def _usable_shards(
     if not shards:
         raise DataError("there are no shards yet: `trailer-ml shard` makes them, after `crawl` and `download`")
     wanted = features.view
-    usable = [(b, m) for b, m in shards if {name: m.features.get(name) for name in wanted} == wanted]
+    usable = [(batch, manifest) for batch, manifest in shards if is_of_view(manifest, wanted)]
     if not usable:
         raise DataError(
             f"none of the {len(shards)} shards was made with these TRAILER_FEATURES_ settings: {wanted}; "

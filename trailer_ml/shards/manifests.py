@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trailer_ml.errors import CorruptShardError, MissingObjectError
 from trailer_ml.records import BadShard, BatchRef, ShardManifest
@@ -18,12 +18,15 @@ from trailer_ml.storage import shard_manifest_key
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Mapping
 
     from trailer_ml.storage import Store
 
 logger = logging.getLogger(__name__)
 
 _READERS = 8
+_BEFORE_THERE_WAS_A_CHOICE = {"spectrogram": "showspectrumpic"}
+"""What a manifest means that does not name such a setting."""
 
 
 def list_shards(
@@ -70,3 +73,9 @@ def read_manifest(batch: BatchRef, store: Store) -> ShardManifest | None:
         reason = str(error).partition("\n")[0]
         message = f"{key} is no manifest ({reason}): delete it, and the shard is made again"
         raise CorruptShardError(message) from error
+
+
+def is_of_view(manifest: ShardManifest, view: Mapping[str, Any]) -> bool:
+    """Whether a shard's trailers were looked at as a view of the feature settings says (`FeatureSettings.view`)."""
+    features = _BEFORE_THERE_WAS_A_CHOICE | manifest.features
+    return all(features.get(name) == value for name, value in view.items())
