@@ -9,6 +9,7 @@ import numpy as np
 from annoy import AnnoyIndex
 
 from benchmarks.measure import interleaved, table, wall_seconds
+from trailer_ml.index.effort import FIRST_EFFORT
 from trailer_ml.settings import IndexSettings
 from trailer_ml.vectors import exact_top_k, normalise
 
@@ -34,7 +35,7 @@ def run() -> str:
         index.save(str(Path(folder, "index.ann")))
         size_mb = Path(folder, "index.ann").stat().st_size / 1e6
     exact = exact_top_k(queries, vectors, 10)[1]
-    effort = 10 * settings.n_trees * settings.search_effort
+    effort = 10 * settings.n_trees * FIRST_EFFORT
     found = [index.get_nns_by_vector(query, 10, effort) for query in queries]
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, exact.tolist(), strict=True)])
     seconds = interleaved(

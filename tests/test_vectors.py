@@ -13,6 +13,7 @@ from trailer_ml.vectors import (
     precision_at_k,
     recall_at_k,
     split_scores,
+    top_rows,
 )
 
 
@@ -36,6 +37,25 @@ def test_exact_top_k_breaks_ties_by_row_and_returns_what_there_is() -> None:
     scores, rows = exact_top_k(np.ones((1, 2)), np.ones((3, 2)), 10)
     assert rows.tolist() == [[0, 1, 2]]
     assert scores.tolist() == [[2.0, 2.0, 2.0]]
+
+
+def test_exact_top_k_finds_the_same_in_blocks(monkeypatch) -> None:
+    """Scores that come twice and three times, within a block and across: the lower row is first."""
+    rng = np.random.default_rng(2)
+    queries, gallery = rng.integers(-2, 3, (9, 3)).astype(float), rng.integers(-2, 3, (40, 3)).astype(float)
+    monkeypatch.setattr("trailer_ml.vectors._BLOCK", 4)
+    for rows_at_once in (1, 7, 40):
+        monkeypatch.setattr("trailer_ml.vectors._ROWS", rows_at_once)
+        scores, rows = exact_top_k(queries, gallery, 11)
+        all_scores = queries @ gallery.T
+        np.testing.assert_array_equal(rows, np.argsort(-all_scores, axis=1, kind="stable")[:, :11])
+        np.testing.assert_array_equal(scores, np.take_along_axis(all_scores, rows, axis=1))
+
+
+@pytest.mark.parametrize("k", [0, 1, 4, 5, 9])
+def test_the_top_rows_are_those_of_a_full_sort(k) -> None:
+    scores = np.array([1.0, 3.0, 2.0, 3.0, 2.0])
+    assert top_rows(scores, k).tolist() == [1, 3, 2, 4, 0][:k]
 
 
 def test_shares_add_up_to_the_cosine() -> None:

@@ -418,11 +418,13 @@ class IndexManifest(Record):
     n_trees: int
     seed: int
     search_effort: int
-    """Candidates looked at when it is asked, in multiples of answers x trees."""
+    """Candidates looked at in each of its files when it is asked, in multiples of answers x trees."""
     recall_at_10: float
     """Against exact search."""
     n_queries: int
     index_sha256: str
+    more_sha256: tuple[str, ...] = ()
+    """Of the files behind the first, where the index was split into several."""
     ids_sha256: str
     n_taken_down: int = 0
 

@@ -306,9 +306,11 @@ class IndexSettings(StageSettings):
 
     n_trees: int = Field(default=100, ge=1)
     seed: int = 42
-    search_effort: int = Field(default=5, ge=1)
-    """Candidates looked at, in multiples of Annoy's own choice (answers x trees). On 25,000 vectors in 20 wide clusters
-    1 found 0.85 of the true neighbours in 0.5 ms, 3 found 0.99 in 0.9 ms, 10 all of them in 1.7 ms."""
+    search_effort: int | None = Field(default=None, ge=1)
+    """Candidates looked at, in multiples of Annoy's own choice (answers x trees). None: each build starts at 5 and
+    raises it until the index finds what is asked for and half of the rest; the manifest keeps it (decision 6)."""
+    shards: int = Field(default=1, ge=1, le=64)
+    """Files that an index is split into. They are built at once, one a core, and every question is put to each."""
     min_recall_at_10: Share = 0.98
     """Below this against exact search an index is not published."""
     max_shrink_share: Share = 0.5

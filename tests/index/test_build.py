@@ -12,10 +12,11 @@ import pytest
 
 from trailer_ml.embeddings.stored import find_champion
 from trailer_ml.errors import ConflictError, DataError, NoModelError
-from trailer_ml.index.build import build_index, write_annoy
+from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index
 from trailer_ml.index.recall import measure_recall
 from trailer_ml.index.serve import open_index
+from trailer_ml.index.split import write_annoy
 from trailer_ml.index.stored import Pointer, read_manifest
 from trailer_ml.settings import IndexSettings, Settings
 from trailer_ml.storage import CHAMPION_KEY, CURRENT_INDEX_KEY, Store, index_key, sha256_of, tombstone_key
@@ -126,7 +127,7 @@ def test_recall_is_that_of_a_brute_force_twin(settings, store, put_embedded, mak
             others = [other for other in np.argsort(-(vectors @ vector), kind="stable").tolist() if other != row][:10]
             found = [other for other in index.nearest(vector, 11, model_version="m-1") if other != row][:10]
             n_found += len(set(found) & set(others))
-        assert measure_recall(index, vectors, 2000).value == pytest.approx(n_found / 20_000)
+        assert measure_recall(index, 2000).value == pytest.approx(n_found / 20_000)
     assert manifest.recall_at_10 == pytest.approx(n_found / 20_000)
     assert 0.05 < manifest.recall_at_10 < 0.98
 
@@ -134,6 +135,69 @@ def test_recall_is_that_of_a_brute_force_twin(settings, store, put_embedded, mak
 def test_the_default_trees_find_nearly_all(settings, store, put_embedded, make_vectors) -> None:
     put_embedded(make_vectors(2000, 64, n_clusters=40))
     assert build_index(settings, store).recall_at_10 >= 0.99
+
+
+def test_it_looks_as_far_as_it_has_to(settings, store, put_embedded, make_vectors) -> None:
+    """Four trees, wide clusters: 5, with which 2,000 are found elsewhere, is not enough here."""
+    put_embedded(make_vectors(4000, 64, n_clusters=4, spread=1.0), batch_size=4000)
+    few_trees = with_index(settings, n_trees=4, n_queries=200)
+    fixed = read_manifest(store, build_index(with_index(few_trees, search_effort=5), store).version)
+    chosen = read_manifest(store, build_index(few_trees, store).version)
+    assert (fixed.search_effort, fixed.recall_at_10 < 0.98) == (5, True)
+    assert chosen.search_effort > 5
+    assert chosen.recall_at_10 >= 0.98
+    assert chosen.index_sha256 == fixed.index_sha256
+    assert publish_index(chosen.version, few_trees, store).is_published
+
+
+def test_more_files_are_one_index(settings, store, put_embedded, make_vectors) -> None:
+    """Built by processes of their own, the same bytes each time, and searched as one."""
+    vectors = make_vectors(1000, 32, spread=1.5)
+    put_embedded(vectors, batch_size=1000)
+    split = with_index(settings, shards=3)
+    version = build_index(split, store).version
+    before = read_everything(store, f"index/{version}/")
+    assert sorted(before) == [
+        index_key(version, name)
+        for name in ("batches.json", "ids.json", "index-01.ann", "index-02.ann", "index.ann", "manifest.json")
+    ]
+    assert publish_index(version, split, store).is_published
+    with open_index(read_manifest(store, version), store, settings.index.cache_folder) as index:
+        np.testing.assert_array_equal(index.vectors(), vectors)
+        np.testing.assert_array_equal(index.vectors_of([999, 0, 334, 333]), vectors[[999, 0, 334, 333]])
+        np.testing.assert_allclose(index.scores(vectors[0]), vectors @ vectors[0], atol=1e-6)
+        for row in (0, 333, 334, 667, 999):
+            nearest = np.argsort(-(vectors @ vectors[row]), kind="stable")[:20].tolist()
+            assert index.nearest(vectors[row], 20, model_version="m-1") == nearest
+    for key in before:
+        store.delete(key)
+    store.delete(CURRENT_INDEX_KEY)
+    assert build_index(split, store).version == version
+    assert read_everything(store, f"index/{version}/") == before
+
+
+def test_each_of_several_files_is_verified(settings, store, put_embedded, make_vectors) -> None:
+    put_embedded(make_vectors(60))
+    version = build_index(with_index(settings, shards=3), store).version
+    spoil(store, index_key(version, "index-02.ann"))
+    with pytest.raises(DataError, match="damaged in the store"):
+        publish_index(version, settings, store)
+
+
+def test_no_more_files_than_trailers(settings, store, put_embedded, make_vectors) -> None:
+    put_embedded(make_vectors(2))
+    summary = build_index(with_index(settings, shards=5), store)
+    assert (summary.n, summary.recall_at_10) == (2, 1.0)
+    assert len(read_manifest(store, summary.version).more_sha256) == 1
+
+
+def test_a_manifest_from_before_there_were_several_files_is_read(settings, store, put_embedded, make_vectors) -> None:
+    put_embedded(make_vectors(20))
+    version = build_index(settings, store).version
+    old = store.read_json(index_key(version, "manifest.json"))
+    del old["more_sha256"]
+    store.put_json(index_key(version, "manifest.json"), old)
+    assert publish_index(version, settings, store).is_published
 
 
 def test_equal_vectors_do_not_count_as_missed(settings, store, put_embedded, make_vectors) -> None:

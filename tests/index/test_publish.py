@@ -405,7 +405,7 @@ def test_a_file_of_other_vectors_fails_its_self_test(built, settings, store, mak
     """Hashes hold, and yet the file was built of something Annoy cannot find again: vectors without a direction."""
     import numpy as np
 
-    from trailer_ml.index.build import write_annoy
+    from trailer_ml.index.split import write_annoy
     from trailer_ml.index.stored import read_manifest
     from trailer_ml.storage import sha256_of_file
 

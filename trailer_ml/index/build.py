@@ -1,9 +1,7 @@
-"""All vectors of the champion, less what was taken down, to one Annoy file.
+"""All vectors of the champion, less what was taken down, to an index.
 
 The version is a hash of everything that goes in (see recipe.py), so the same input is the same index and is built
-once. The file is always built fresh, for a built Annoy index cannot grow (Annoy #174); by one thread, for several would
-make it differ from run to run (Annoy #603); and on disk, for the gaps of a file are zero, where memory holds what was
-there before.
+once.
 
 Does not belong here: what is served (see publish.py).
 """
@@ -13,18 +11,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from annoy import AnnoyIndex
-
 from trailer_ml.embeddings.stored import require_champion
 from trailer_ml.errors import ConflictError, DataError, NoIndexError
+from trailer_ml.index.effort import FIRST_EFFORT, choose_effort
 from trailer_ml.index.recall import measure_recall
 from trailer_ml.index.recipe import gather_vectors, list_batches_of, read_all_embedded, write_recipe
 from trailer_ml.index.serve import ServedIndex, open_index
+from trailer_ml.index.split import write_files
 from trailer_ml.index.stored import (
-    ANNOY_FILE,
     BATCHES_FILE,
-    IDS_FILE,
     MANIFEST_FILE,
+    files_of,
     read_manifest,
     read_pointer,
     summarise,
@@ -34,7 +31,7 @@ from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import encode_json, index_key, sha256_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     import numpy as np
@@ -75,24 +72,6 @@ def build_index(settings: Settings, store: Store) -> IndexSummary:
         embedded = [each for shard, each in enumerate(embedded) if shard not in damaged]
 
 
-def write_annoy(path: Path, vectors: NDArray[np.float32], *, n_trees: int, seed: int) -> None:
-    """Build the Annoy file of some vectors; the same vectors give the same bytes.
-
-    Args:
-        path: of the file; none is there yet.
-        vectors: (n, dim) float32.
-        n_trees: more are slower, larger and find more.
-        seed: of Annoy's own choices.
-    """
-    annoy = AnnoyIndex(vectors.shape[1], "angular")
-    annoy.set_seed(seed)
-    annoy.on_disk_build(str(path))
-    for row, vector in enumerate(vectors):
-        annoy.add_item(row, vector)
-    annoy.build(n_trees, n_jobs=1)
-    annoy.unload()
-
-
 def _read_built(version: str, settings: IndexSettings, store: Store) -> IndexManifest | None:
     """The manifest of an index that is there and whole.
 
@@ -104,7 +83,7 @@ def _read_built(version: str, settings: IndexSettings, store: Store) -> IndexMan
     try:
         manifest = read_manifest(store, version)
         if seen and version in {seen.pointer.version, *seen.pointer.previous}:
-            return manifest if all(store.exists(index_key(version, name)) for name in (ANNOY_FILE, IDS_FILE)) else None
+            return manifest if all(store.exists(index_key(version, name)) for name in files_of(manifest)) else None
         with open_index(manifest, store, settings.cache_folder, is_copied_anew=True):
             return manifest
     except NoIndexError:
@@ -124,17 +103,18 @@ def _build(recipe: Recipe, vectors: NDArray[np.float32], settings: IndexSettings
         video_dim=recipe.embedded[recipe.rows[0].shard].manifest.video_dim,
         n_trees=settings.n_trees,
         seed=settings.seed,
-        search_effort=settings.search_effort,
+        search_effort=settings.search_effort or FIRST_EFFORT,
         recall_at_10=0.0,
         n_queries=0,
         index_sha256="",
+        more_sha256=("",) * (min(settings.shards, len(recipe.rows)) - 1),
         ids_sha256="",
         n_taken_down=recipe.n_taken_down,
     )
     with scratch_folder(".aside-", settings.cache_folder.expanduser()) as folder:
-        manifest = _write_files(folder, vectors, [row.trailer for row in recipe.rows], blank, settings.n_queries)
-        store.put_file(index_key(recipe.version, ANNOY_FILE), folder / ANNOY_FILE)
-        store.put_file(index_key(recipe.version, IDS_FILE), folder / IDS_FILE)
+        manifest = write_index(folder, vectors, [row.trailer for row in recipe.rows], blank, settings)
+        for name in files_of(manifest):
+            store.put_file(index_key(recipe.version, name), folder / name)
     store.put_json(index_key(recipe.version, BATCHES_FILE), list_batches_of(recipe))
     store.put_json(
         index_key(recipe.version, MANIFEST_FILE), manifest.to_json()
@@ -143,23 +123,36 @@ def _build(recipe: Recipe, vectors: NDArray[np.float32], settings: IndexSettings
     return manifest
 
 
-def _write_files(
+def write_index(
     folder: Path,
     vectors: NDArray[np.float32],
-    trailers: Sequence[EmbeddedTrailer],
+    trailers: Iterable[EmbeddedTrailer],
     blank: IndexManifest,
-    n_queries: int,
+    settings: IndexSettings,
 ) -> IndexManifest:
-    """Write the two files of an index, and return its manifest with their hashes and what was measured."""
-    write_annoy(folder / ANNOY_FILE, vectors, n_trees=blank.n_trees, seed=blank.seed)
-    (folder / IDS_FILE).write_bytes(encode_json([trailer.to_json() for trailer in trailers]))
+    """Write the files of an index, and return its manifest with their hashes, what was chosen and what was measured.
+
+    Args:
+        folder: where; empty.
+        vectors: (n, dim) float32, unit rows.
+        trailers: what each is the vector of.
+        blank: the manifest without those; as many hashes as there are to be files.
+        settings: how it is measured.
+    """
+    *names, ids_name = files_of(blank)
+    write_files([folder / name for name in names], vectors, n_trees=blank.n_trees, seed=blank.seed)
+    (folder / ids_name).write_bytes(encode_json([trailer.to_json() for trailer in trailers]))
     with ServedIndex(folder, blank) as index:
-        recall = measure_recall(index, vectors, n_queries)
+        effort = choose_effort(index, settings)
+        recall = measure_recall(index, settings.n_queries)
+    first, *more = (sha256_of_file(folder / name) for name in names)
     return blank.model_copy(
         update={
+            "search_effort": effort,
             "recall_at_10": recall.value,
             "n_queries": recall.n_queries,
-            "index_sha256": sha256_of_file(folder / ANNOY_FILE),
-            "ids_sha256": sha256_of_file(folder / IDS_FILE),
+            "index_sha256": first,
+            "more_sha256": tuple(more),
+            "ids_sha256": sha256_of_file(folder / ids_name),
         }
     )

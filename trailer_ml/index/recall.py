@@ -27,27 +27,48 @@ class Recall(NamedTuple):
     n_queries: int
 
 
+class Queries(NamedTuple):
+    """Trailers that are asked for, and what there is to find."""
+
+    rows: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    """(q, dim)."""
+    least: NDArray[np.float32]
+    """(q,): the score of the last of the `depth` nearest others."""
+    depth: int
+
+
 def sample_rows(n: int, n_queries: int) -> NDArray[np.int64]:
     """Rows spread evenly over `n`, all of them where there are no more than `n_queries`."""
     return np.linspace(0, n - 1, min(n, n_queries)).round().astype(np.int64)
 
 
-def measure_recall(index: ServedIndex, vectors: NDArray[np.float32], n_queries: int) -> Recall:
+def measure_recall(index: ServedIndex, n_queries: int) -> Recall:
     """The share of the 10 nearest other trailers that the index finds; an answer as near as the tenth counts.
 
     Args:
-        index: what is measured.
-        vectors: (n, dim) float32, unit rows: the truth.
+        index: what is measured; what was taken in since it was built does not count.
         n_queries: so many of its own trailers are asked for.
     """
-    rows = sample_rows(len(vectors), n_queries)
-    depth = min(K, len(vectors) - 1)
-    if depth == 0:
-        return Recall(1.0, len(rows))
-    best, _ = exact_top_k(vectors[rows], vectors, depth + 1)  # the trailer itself is among them
+    rows = sample_rows(index.manifest.n, n_queries)
+    return Recall(recall_of(index, ask_exactly(index, rows)), len(rows))
+
+
+def ask_exactly(index: ServedIndex, rows: NDArray[np.int64]) -> Queries:
+    """What exact search finds for some of an index's own trailers."""
+    vectors = index.vectors_of(rows.tolist())
+    depth = min(K, index.manifest.n - 1)
+    best = np.concatenate([exact_top_k(vectors, part, depth + 1)[0] for part in index.parts()], axis=1)
+    return Queries(rows, vectors, -np.sort(-best, axis=1)[:, depth], depth)  # the trailer itself is among them
+
+
+def recall_of(index: ServedIndex, queries: Queries) -> float:
+    """The share of what exact search finds that the index finds, as hard as its manifest says that it looks."""
+    if queries.depth == 0:
+        return 1.0
     n_found = 0
-    for row, scores in zip(rows.tolist(), best, strict=True):
-        found = index.nearest(vectors[row], depth + 1, model_version=index.manifest.model_version)
-        others = [other for other in found if other != row][:depth]
-        n_found += int((vectors[others] @ vectors[row] >= scores[depth] - _SAME_SCORE).sum())
-    return Recall(n_found / (depth * len(rows)), len(rows))
+    for row, vector, least in zip(queries.rows.tolist(), queries.vectors, queries.least, strict=True):
+        found = index.nearest(vector, queries.depth + 1, model_version=index.manifest.model_version)
+        others = [other for other in found if other != row][: queries.depth]
+        n_found += int((index.vectors_of(others) @ vector >= least - _SAME_SCORE).sum())
+    return n_found / (queries.depth * len(queries.rows))

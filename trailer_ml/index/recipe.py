@@ -98,7 +98,8 @@ def name_version(
         "taken_down": sorted(taken_down),
         "n_trees": settings.n_trees,
         "seed": settings.seed,
-        "search_effort": settings.search_effort,
+        "search_effort": settings.search_effort or [settings.min_recall_at_10, settings.n_queries],
+        "shards": settings.shards,
         "annoy": importlib.metadata.version("annoy"),
     }
     return f"i-{sha256_of(encode_json(everything))[:12]}"

@@ -5,6 +5,7 @@ Does not belong here: Annoy, and any decision about what is served (see publish.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import model_validator
@@ -21,6 +22,25 @@ IDS_FILE = "ids.json"
 BATCHES_FILE = "batches.json"
 """Which batches it was built from: what is not named there is looked for beside it (see rest.py)."""
 MANIFEST_FILE = "manifest.json"
+
+
+def files_of(manifest: IndexManifest) -> dict[str, str]:
+    """The files of an index and the hash of each: the vectors in the order of their rows, then the ids."""
+    vectors = (manifest.index_sha256, *manifest.more_sha256)
+    names = [ANNOY_FILE, *(f"index-{part:02}.ann" for part in range(1, len(vectors)))]
+    return dict(zip([*names, IDS_FILE], [*vectors, manifest.ids_sha256], strict=True))
+
+
+def split_rows(n: int, n_files: int) -> list[range]:
+    """Which rows each file of an index holds: runs of the same length, or one less.
+
+    >>> split_rows(7, 3)
+    [range(0, 3), range(3, 5), range(5, 7)]
+    """
+    ends = [0]
+    for part in range(n_files):
+        ends.append(ends[-1] + n // n_files + (part < n % n_files))
+    return [range(*pair) for pair in itertools.pairwise(ends)]
 
 
 class Pointer(Record):

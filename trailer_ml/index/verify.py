@@ -13,9 +13,6 @@ from trailer_ml.index.serve import open_index
 from trailer_ml.index.stored import read_manifest, summarise
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from trailer_ml.index.serve import ServedIndex
     from trailer_ml.records import IndexSummary
     from trailer_ml.settings import Settings
@@ -43,20 +40,20 @@ def verify_index(version: str, settings: Settings, store: Store) -> IndexSummary
     """
     manifest = read_manifest(store, version)
     with open_index(manifest, store, settings.index.cache_folder, is_copied_anew=True) as index:
-        vectors = index.vectors()
-        _test_itself(index, vectors, settings.index.n_queries)
-        recall = measure_recall(index, vectors, settings.index.n_queries)
+        _test_itself(index, settings.index.n_queries)
+        recall = measure_recall(index, settings.index.n_queries)
     measured = manifest.model_copy(update={"recall_at_10": recall.value})
     bar = settings.index.min_recall_at_10
     reason = "" if recall.value >= bar else f"its recall@10 is {recall.value:.4f}, below the {bar:.2f} asked for"
     return summarise(measured, is_new=False, reason=reason)
 
 
-def _test_itself(index: ServedIndex, vectors: NDArray[np.float32], n_queries: int) -> None:
+def _test_itself(index: ServedIndex, n_queries: int) -> None:
     """Every vector asked for finds itself, or one just like it."""
-    for row in sample_rows(len(vectors), n_queries).tolist():
-        found = index.nearest(vectors[row], 1, model_version=index.manifest.model_version)
-        if not found or float(vectors[found[0]] @ vectors[row]) < _SELF:
+    for row in sample_rows(index.manifest.n, n_queries).tolist():
+        vector = index.vector(row)
+        found = index.nearest(vector, 1, model_version=index.manifest.model_version)
+        if not found or float(index.vector(found[0]) @ vector) < _SELF:
             raise DataError(
                 f"index {index.manifest.version} fails its self-test on this machine:"
                 f" {index.trailers[row].trailer_id} does not find itself"

@@ -13,7 +13,7 @@ from trailer_ml.catalog.listing import read_taken_down
 from trailer_ml.errors import SettingsError
 from trailer_ml.records import Neighbour
 from trailer_ml.search.filters import ANY
-from trailer_ml.vectors import normalise, split_scores
+from trailer_ml.vectors import normalise, split_scores, top_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _Scored = tuple[int, float, float]
 """A row, its video share and its audio share."""
 _SPARE = 10  # candidates beyond those asked for: the last places are where an approximate search errs
+_FIRST_OF_ALL = 4096  # of all, so many are put in order first, then sixteen times as many
 _LOOKS = 3  # each four times as wide; what leaves too few answers even then is looked for among all
 
 
@@ -88,17 +89,21 @@ def _take_from_all(
     index: ServedIndex, query: NDArray[np.float32], n: int, is_answer: Callable[[int], bool], *, one_per_film: bool
 ) -> list[int]:
     """The rows of the `n` nearest answers by exact search; with `one_per_film` of the best of as many films."""
-    order = np.argsort(-index.scores(query), kind="stable")
-    found: list[int] = []
-    films: set[str] = set()
-    for row in order.tolist():
-        if len(found) == n:
-            break
-        film_id = index.trailers[row].film_id
-        if is_answer(row) and not (one_per_film and film_id in films):
-            films.add(film_id)
-            found.append(row)
-    return found
+    scores = index.scores(query)
+    asked = _FIRST_OF_ALL
+    while True:
+        found: list[int] = []
+        films: set[str] = set()
+        for row in top_rows(scores, asked).tolist():
+            film_id = index.trailers[row].film_id
+            if is_answer(row) and not (one_per_film and film_id in films):
+                films.add(film_id)
+                found.append(row)
+                if len(found) == n:
+                    return found
+        if asked >= len(scores):
+            return found
+        asked *= 16
 
 
 def find_rows_taken_down(index: ServedIndex, store: Store) -> frozenset[int]:

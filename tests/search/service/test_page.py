@@ -1,8 +1,9 @@
 """The page in a real browser: every view at desktop and phone width, by keyboard, judged by axe, with a silent console.
 
-Screenshots are left in .cache/screenshots.
+Screenshots are left in screenshots/ of CI_ARTIFACTS, or of .cache where that is not set.
 """
 
+import os
 import re
 import shutil
 import time
@@ -14,7 +15,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydantic import SecretStr
 
-SHOTS = Path(__file__).resolve().parents[3] / ".cache" / "screenshots"
+SHOTS = Path(os.environ.get("CI_ARTIFACTS") or Path(__file__).resolve().parents[3] / ".cache") / "screenshots"
 SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
 PATIENCE_MS = 60_000
 READY = "main:not([aria-busy]) h1"
