@@ -98,13 +98,23 @@ def rows(value: Any) -> list[dict[str, Any]]:
     return [value] if isinstance(value, dict) else [row for row in value if row is not None]
 
 
+def made_of(planned: Any, shards: Any) -> list[dict[str, Any]]:
+    """What became of the batches that this run planned: one that is done again still has what it made before, too.
+
+    >>> made_of([{"n": 1}], [{"batch": {"n": 1}}, {"batch": {"n": 2}}]), made_of([], {"batch": {"n": 2}})
+    ([{'batch': {'n': 1}}], [])
+    """
+    batches = rows(planned)
+    return [row for row in rows(shards) if row["batch"] in batches]
+
+
 def shards_event(planned: Any, shards: Any) -> dict[str, Any]:
     """What the event about new shards says.
 
     Raises:
         AirflowSkipException: there are none, so nobody is woken.
     """
-    made = rows(shards)
+    made = made_of(planned, shards)
     if not made:
         raise AirflowSkipException("no batch was due: nothing is new" if not rows(planned) else "no shard was made")
     days = sorted({row["batch"]["listed_on"] for row in made})
@@ -119,7 +129,7 @@ def sum_up(days: Any, found: Any, planned: Any, shards: Any) -> dict[str, Any]:
     """
     if days is None or found is None or planned is None:
         raise AirflowFailException("the crawl or the planning failed; see their logs")
-    made = rows(shards)
+    made = made_of(planned, shards)
     numbers = {
         **days,
         "n_listed": found["n_listed"],

@@ -157,6 +157,8 @@ def test_nobody_is_woken_for_nothing() -> None:
         shards_event([], None)
     with pytest.raises(AirflowSkipException, match="no shard was made"):
         shards_event([SHARD["batch"]], [None])
+    with pytest.raises(AirflowSkipException, match="nothing is new"):
+        shards_event([], [SHARD])  # of a run that was done before and is done again
     assert shards_event([SHARD["batch"]], SHARD) == {"listed_on": ["2026-11-22"], "n_shards": 1, "n_trailers": 11}
 
 
@@ -165,7 +167,7 @@ def test_the_summary_counts() -> None:
     assert numbers == {
         **DAYS, "n_listed": 24, "n_titles_set_aside": 2, "n_batches": 1, "n_sharded": 11, "n_rejected": 1
     }  # fmt: skip
-    assert sum_up(DAYS, FOUND, [], None)["n_sharded"] == 0
+    assert sum_up(DAYS, FOUND, [], None)["n_sharded"] == sum_up(DAYS, FOUND, [], [SHARD])["n_sharded"] == 0
 
 
 def test_a_lost_batch_fails_the_run_by_name() -> None:
