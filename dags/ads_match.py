@@ -17,6 +17,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, result, task
 
 from trailer_airflow.defaults import DEFAULT_ARGS, START
+from trailer_airflow.notify import Tell, due_within
 from trailer_airflow.settings import open_stage
 from trailer_ml.records import ID_PATTERN
 
@@ -25,6 +26,8 @@ from trailer_ml.records import ID_PATTERN
     schedule=None,
     start_date=START,
     default_args=DEFAULT_ARGS,
+    on_failure_callback=Tell("failed"),
+    deadline=due_within(hours=4),
     params={
         "ads": Param(
             type="array",

@@ -2,7 +2,7 @@
 
 **Does:** plans which shards the champion has not embedded yet → embeds them (mapped, many shards a task:
 TensorFlow's import costs more than they do) → builds an Annoy index aside → verifies it against exact search →
-publishes it by conditional swap, or keeps the old one and says why → sums up.
+publishes it by conditional swap, or keeps the old one, says why, and asks a person (`trailers_approve`) → sums up.
 
 **Runs:** every night, and when new shards or another champion are announced.
 
@@ -17,13 +17,16 @@ every night until the shard is mended (`trailer-ml verify`). Embeddings that are
 
 from typing import Any
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import AssetOrTimeSchedule, TriggerRule, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
 
+from trailer_airflow.approval import ASK, question_about_index
 from trailer_airflow.assets import MODEL, SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, from_now_on
+from trailer_airflow.notify import Tell, due_within
 from trailer_airflow.runs import skip_without_champion, stop_without_plan, sum_up_index
 from trailer_airflow.settings import open_stage
+from trailer_airflow.stages import run_stage
 from trailer_ml.records import EmbedChunk
 
 
@@ -32,6 +35,8 @@ from trailer_ml.records import EmbedChunk
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
+    on_failure_callback=Tell("failed"),
+    deadline=due_within(hours=6),
     tags=["trailers"],
     doc_md=__doc__,
 )
@@ -50,7 +55,7 @@ def trailers_index() -> None:
 
         chunk = EmbedChunk.model_validate(planned)
         get_current_context()["shards"] = f"{chunk.batches[0].path} and {len(chunk.batches) - 1} more"
-        return embed_shards(chunk, *open_stage()).to_json()
+        return run_stage("embed", embed_shards, chunk)
 
     @task(trigger_rule=TriggerRule.ALL_DONE, multiple_outputs=False)
     def build(planned: Any, embedded: Any) -> dict[str, Any]:
@@ -70,10 +75,11 @@ def trailers_index() -> None:
     def publish(verified: dict[str, Any]) -> dict[str, Any]:
         from trailer_ml.index.publish import publish_index
 
-        published = publish_index(verified["version"], *open_stage())
-        if not published.is_published:
-            raise AirflowFailException(f"{published.version} is not served, what was served stays: {published.reason}")
-        return published.to_json()
+        return publish_index(verified["version"], *open_stage()).to_json()
+
+    @task(multiple_outputs=False)
+    def question(published: dict[str, Any]) -> dict[str, Any]:
+        return question_about_index(published, open_stage()[1])
 
     @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, multiple_outputs=False)
     def summary(planned: Any, embedded: Any, built: Any, published: Any) -> dict[str, Any]:
@@ -83,7 +89,9 @@ def trailers_index() -> None:
     planned = plan()
     embedded = embed.expand(planned=planned)
     built = build(planned, embedded)
-    summary(planned, embedded, built, publish(verify(built)))
+    published = publish(verify(built))
+    TriggerDagRunOperator(conf=question(published), **ASK)
+    summary(planned, embedded, built, published)
 
 
 trailers_index()

@@ -27,9 +27,10 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_
 
 from trailer_airflow.assets import SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, START
-from trailer_airflow.runs import days_of_run, interval_of_days, shards_event, sum_up
+from trailer_airflow.notify import Tell, due_within
+from trailer_airflow.runs import days_of_run, interval_of_days, read_batch, shards_event, sum_up
 from trailer_airflow.settings import open_stage
-from trailer_ml.records import BatchRef
+from trailer_airflow.stages import run_stage
 
 
 @dag(
@@ -38,6 +39,8 @@ from trailer_ml.records import BatchRef
     catchup=False,
     max_active_runs=2,
     default_args=DEFAULT_ARGS,
+    on_failure_callback=Tell("failed"),
+    deadline=due_within(hours=12),
     params={
         "listed_on": Param(
             None,
@@ -74,13 +77,13 @@ def trailers_refresh() -> None:
     def download(planned: dict[str, Any]) -> dict[str, Any]:
         from trailer_ml.media.download import download_batch
 
-        return download_batch(named(BatchRef.model_validate(planned)), *open_stage()).to_json()
+        return run_stage("download", download_batch, read_batch(planned))
 
     @task(pool="cpu", map_index_template="{{ batch }}", multiple_outputs=False)
     def shard(downloaded: dict[str, Any]) -> dict[str, Any]:
         from trailer_ml.shards.write import write_shard
 
-        return write_shard(named(BatchRef.model_validate(downloaded["batch"])), *open_stage()).to_json()
+        return run_stage("shard", write_shard, read_batch(downloaded["batch"]))
 
     @task_group
     def batch(planned: dict[str, Any]) -> Any:
@@ -99,12 +102,6 @@ def trailers_refresh() -> None:
     planned = plan(days, found)
     shards = batch.expand(planned=planned)
     announce(planned, shards) >> summary(days, found, planned, shards)
-
-
-def named(batch: BatchRef) -> BatchRef:
-    """Give the mapped task the batch's name in the UI."""
-    get_current_context()["batch"] = batch.path
-    return batch
 
 
 trailers_refresh()

@@ -2,7 +2,8 @@
 
 **Does:** fixes a data set (which shards, split by film) → warm-up as a genre classifier → the triplet phases, with
 more and more trainable layers → retrieval and near-duplicates on films never trained on → promotes the model if it
-beats the champion and finds no fewer near-duplicates → tells the index.
+beats the champion and finds no fewer near-duplicates → tells the index; if it does not, asks a person
+(`trailers_approve`), and the champion stays → sums up.
 
 **Runs:** every Sunday, by hand, and when new shards come while there is no champion yet and enough films are there
 (`TRAILER_MODEL_MIN_FILMS`). In every other case new shards are no reason to train: the first task is skipped and
@@ -19,12 +20,15 @@ repeated, and a phase that was cut off goes on from its last checkpoint.
 
 from typing import Any
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import AssetOrTimeSchedule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from trailer_airflow.approval import ASK, question_about_model
 from trailer_airflow.assets import MODEL, SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, GPU, from_now_on
-from trailer_airflow.runs import training_reason
+from trailer_airflow.notify import Tell, due_within
+from trailer_airflow.runs import sum_up_training, training_reason
 from trailer_airflow.settings import open_stage
 from trailer_ml.records import DatasetRef, Evaluation
 
@@ -34,6 +38,8 @@ from trailer_ml.records import DatasetRef, Evaluation
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
+    on_failure_callback=Tell("failed"),
+    deadline=due_within(hours=48),
     tags=["trailers"],
     doc_md=__doc__,
 )
@@ -73,13 +79,26 @@ def trailers_train() -> None:
         return promote_model(Evaluation.model_validate(evaluation), *open_stage()).to_json()
 
     @task(outlets=[MODEL])
-    def announce(promotion: dict[str, Any]) -> None:
+    def announce(dataset: dict[str, Any], promotion: dict[str, Any]) -> None:
         if promotion["champion"] != promotion["version"]:  # not is_promoted: a promotion that was tried twice counts
             raise AirflowSkipException(promotion["reason"])
-        get_current_context()["outlet_events"][MODEL].extra = {"version": promotion["version"]}
+        get_current_context()["outlet_events"][MODEL].extra = {
+            "version": promotion["version"],
+            "n_trailers": dataset["n_trailers"],
+            "n_films": dataset["n_films"],
+        }
+
+    @task(multiple_outputs=False)
+    def summary(dataset: dict[str, Any], evaluation: dict[str, Any], promotion: dict[str, Any]) -> dict[str, Any]:
+        return sum_up_training(dataset, evaluation, promotion)
 
     dataset = assemble(decide())
-    announce(promote(evaluate(dataset, train_phases(dataset, warm_up(dataset)))))
+    evaluation = evaluate(dataset, train_phases(dataset, warm_up(dataset)))
+    promotion = promote(evaluation)
+    announce(dataset, promotion)
+    question = task(task_id="question", multiple_outputs=False)(question_about_model)
+    TriggerDagRunOperator(conf=question(promotion), **ASK)
+    summary(dataset, evaluation, promotion)
 
 
 trailers_train()

@@ -232,7 +232,9 @@ def index_publish(context: Context) -> Iterator[Record]:
     """Serve an index from now on, if it is good enough; otherwise keep the old one and say why."""
     from trailer_ml.index.publish import publish_index
 
-    summary = publish_index(_index_version(context), context.settings, context.store, by_hand=True)
+    is_forced = context.arguments.force
+    version = _index_version(context)
+    summary = publish_index(version, context.settings, context.store, by_hand=True, is_forced=is_forced)
     yield summary
     if not summary.is_published:
         raise TrailerError(f"index {summary.version} is not published: {summary.reason}")
@@ -293,7 +295,13 @@ def status(context: Context) -> Record:
     """Where every trailer stands, counted from the store."""
     from trailer_ml.search.status import count_states
 
-    return count_states(context.store)
+    counted = count_states(context.store)
+    context.arguments.json |= context.arguments.format == "json"
+    if context.arguments.format == "prometheus":
+        from trailer_ml.search.figures import render_figures
+
+        return Text(text=render_figures(counted).rstrip())
+    return counted
 
 
 def takedown(context: Context) -> Record:
@@ -347,8 +355,11 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=function, parser=command)
         return command
 
-    for function in (doctor, status, sources):
+    for function in (doctor, sources):
         add(function)
+    add(status).add_argument(
+        "--format", choices=("text", "json", "prometheus"), help="json is the same as --json; prometheus: as /metrics"
+    )
     _add_making(add)
     add(embed)
     _add_index(add, commands)
@@ -396,6 +407,7 @@ def _add_index(add: Add, commands: Any) -> None:
     for function, name in ((index_verify, "verify"), (index_publish, "publish")):
         command = add(function, index_commands, name)
         command.add_argument("version", nargs="?", help="an index version (default: the one that the store asks for)")
+    command.add_argument("--force", action="store_true", help="also where it lost many trailers or its recall is low")
     add(index_rollback, index_commands, "rollback")
 
 

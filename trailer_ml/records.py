@@ -361,6 +361,8 @@ class Promotion(Record):
     is_promoted: bool
     champion: Version | None
     reason: str
+    is_worse: bool = False
+    """Its figures alone are against it: a person may want it all the same."""
 
 
 class EmbedChunk(Record):
@@ -440,6 +442,8 @@ class IndexSummary(Record):
     is_new: bool
     is_published: bool = False
     reason: str = ""
+    is_worse: bool = False
+    """It works, and its figures are against serving it: a person may want it all the same."""
     left_out: tuple[str, ...] = ()
     """Keys of embeddings that are damaged, and that it was therefore built without."""
 
@@ -604,3 +608,12 @@ class Status(Record):
     champion: Version | None = None
     index_version: Version | None = None
     index_recall_at_10: float | None = None
+    index_n: int | None = None
+    """Trailers in the index that is served, those that were taken down since included."""
+    index_published_at: dt.datetime | None = None
+    stored_bytes: dict[str, int] = {}
+    """Of what is kept of trailers, by kind: media, shards."""
+    stored_trailers: dict[str, int] = {}
+    """How many trailers these bytes are of."""
+    model_figures: dict[str, float] = {}
+    """What was measured of the champion, by the names of `Evaluation`; empty where it has no card."""

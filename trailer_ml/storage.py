@@ -287,13 +287,17 @@ class Store:
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, in order."""
+        return (key for key, _ in self.list_sizes(prefix))
+
+    def list_sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys that start with `prefix`, in order, and how many bytes each has."""
         with self._errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.settings.bucket, Prefix=self.settings.prefix + prefix
             )
             for page in pages:
                 for item in page.get("Contents", []):
-                    yield item["Key"].removeprefix(self.settings.prefix)
+                    yield item["Key"].removeprefix(self.settings.prefix), item["Size"]
 
     def create_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
         """Create an immutable object.

@@ -93,9 +93,14 @@ def _status(record: Status) -> str:
     for title, counts in (("rejected or waiting", record.reasons), ("titles set aside", record.titles_set_aside)):
         lines += [f"{number:8d}  {title}: {reason}" for reason, number in counts.items()]
     lines += [f"blocked   {source}: {why}" for source, why in record.blocked.items()]
-    lines.append(f"champion  {record.champion or 'none yet'}")
+    for kind, n in record.stored_trailers.items():
+        if n:
+            lines.append(f"stored    {kind}: {record.stored_bytes[kind] / n / 1e6:.2f} MB a trailer, {n} trailers")
+    map_at_k = record.model_figures.get("map_at_k")
+    lines.append(f"champion  {record.champion or 'none yet'}" + ("" if map_at_k is None else f", mAP {map_at_k:.3f}"))
     recall = "" if record.index_recall_at_10 is None else f", recall@10 {record.index_recall_at_10:.3f}"
-    lines.append(f"index     {record.index_version or 'none yet'}{recall}")
+    since = f", published {record.index_published_at:%Y-%m-%d %H:%M} UTC" if record.index_published_at else ""
+    lines.append(f"index     {record.index_version or 'none yet'}{recall}{since}")
     return "\n".join(lines)
 
 

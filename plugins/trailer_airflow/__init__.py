@@ -1,1 +1,1 @@
-"""What the four DAGs share, and nothing else: all work is in trailer_ml, which does not know Airflow."""
+"""What the DAGs share, and nothing else: all work is in trailer_ml, which does not know Airflow."""

@@ -9,4 +9,4 @@ SHARDS = Asset("trailer_shards")
 """New shards are in the store; extra: listed_on, n_shards, n_trailers."""
 
 MODEL = Asset("trailer_model")
-"""Another model is the champion; extra: version."""
+"""Another model is the champion; extra: version, n_trailers, n_films (after a person's yes: version)."""

@@ -10,6 +10,9 @@ from trailer_ml.errors import PermanentError, RateLimitedError, RetryableError
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 """No day before this one can be refreshed, not by backfill either."""
 
+ANSWER_WITHIN = dt.timedelta(days=3)
+"""A question that nobody has answered by then is answered with no."""
+
 _MAX_WAIT_S = 7 * 24 * 3600.0
 
 

@@ -6,9 +6,10 @@ import datetime as dt
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from trailer_ml.records import Interval
+from trailer_ml.records import BatchRef, Interval
 from trailer_ml.storage import catalog_key
 
 if TYPE_CHECKING:
@@ -85,6 +86,13 @@ def interval_of_days(days: Mapping[str, Any]) -> Interval:
     3
     """
     return Interval(start=days["start"], end=days["end"])
+
+
+def read_batch(value: Mapping[str, Any]) -> BatchRef:
+    """The batch of a mapped task, whose name it gives to the task in the UI."""
+    batch = BatchRef.model_validate(value)
+    get_current_context()["batch"] = batch.path
+    return batch
 
 
 def rows(value: Any) -> list[dict[str, Any]]:
@@ -184,15 +192,33 @@ def sum_up_index(planned: Any, embedded: Any, built: Any, published: Any) -> dic
         problems.append(f"{lost} of {len(planned)} embedding tasks failed, see their logs")
     if published is None:
         problems.append("no index was published, what was served stays")
+    elif not published["is_published"]:
+        problems.append(f"{published['version']} is not served, what was served stays: {published['reason']}")
     numbers = {
         "n_shards": sum(row["n_shards"] for row in done),
         "n_trailers": sum(row["n_trailers"] for row in done),
         "index": published["version"] if published else None,
         "n_indexed": published["n"] if published else None,
+        "recall_at_10": published["recall_at_10"] if published else None,
     }
     if problems:
         raise AirflowFailException(f"{'; '.join(problems)}; the others: {numbers}")
     return numbers
+
+
+def sum_up_training(
+    dataset: Mapping[str, Any], evaluation: Mapping[str, Any], promotion: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The run of trailers_train in numbers."""
+    return {
+        "version": dataset["version"],
+        "n_trailers": dataset["n_trailers"],
+        "n_films": dataset["n_films"],
+        "map_at_k": evaluation["map_at_k"],
+        "champion_map_at_k": evaluation["champion_map_at_k"],
+        "champion": promotion["champion"],
+        "reason": promotion["reason"],
+    }
 
 
 def training_reason(run_type: str, settings: Settings, store: Store) -> str:

@@ -1,13 +1,18 @@
 """A throw-away Airflow: home and database of this session, set before airflow is imported for the first time."""
 
 import atexit
+import configparser
+import contextlib
+import http.server
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,6 +84,7 @@ def run_dag(airflow_database: None, settings: Settings, tmp_path: Path) -> Calla
         logical_date: str | None = None,
         is_scheduled: bool = False,
         changed: Settings | None = None,
+        environ: dict[str, str] | None = None,
     ) -> Ran:
         of_run = changed or settings
         key, secret = of_run.store.access_key_id, of_run.store.secret_access_key
@@ -86,7 +92,7 @@ def run_dag(airflow_database: None, settings: Settings, tmp_path: Path) -> Calla
         assert secret
         connection = {"conn_type": "aws", "login": key.get_secret_value(), "password": secret.get_secret_value()}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAILER_", "AWS_"))}
-        environ = kept | as_environment(of_run) | {"AIRFLOW_CONN_TRAILER_STORE": json.dumps(connection)}
+        secrets = {"AIRFLOW_CONN_TRAILER_STORE": json.dumps(connection)}
         arguments = [
             dag_id,
             json.dumps(conf),
@@ -95,7 +101,8 @@ def run_dag(airflow_database: None, settings: Settings, tmp_path: Path) -> Calla
         ]
         child = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("run_dag.py")), *arguments],
-            env=environ, cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**kept, **as_environment(of_run), **secrets, **(environ or {})}, cwd=tmp_path,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         log = child.stdout + child.stderr
         assert child.returncode == 0, log[-4000:]
@@ -103,3 +110,103 @@ def run_dag(airflow_database: None, settings: Settings, tmp_path: Path) -> Calla
         return Ran(**json.loads(child.stdout.splitlines()[-1]), log=log)
 
     return run
+
+
+class Webhook(NamedTuple):
+    """Who was told: the bodies that were posted, and the variables that have Airflow post there."""
+
+    told: list[dict[str, str]]
+    environ: dict[str, str]
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    """An address that takes what the notifier posts; a secret is in it, as in those of real ones."""
+    told = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/hook-secret"
+        yield Webhook(
+            told,
+            {
+                "AIRFLOW__TRAILER_ML__NOTIFIER": "trailer_airflow.notify.WebhookNotifier",
+                "AIRFLOW_CONN_TRAILER_WEBHOOK": json.dumps({"conn_type": "http", "password": address}),
+            },
+        )
+        server.shutdown()
+
+
+class Statsd(NamedTuple):
+    """What Airflow has counted: every line that was sent, and the variables that have it sent here."""
+
+    listener: socket.socket
+    environ: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """What has come so far, such as `airflow.ti.finish,dag_id=d,task_id=t,state=success:1|c`."""
+        self.listener.setblocking(False)
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found += self.listener.recv(65536).decode().splitlines()
+        return found
+
+
+@pytest.fixture
+def statsd() -> Iterator[Statsd]:
+    """A StatsD that keeps everything, configured as airflow.cfg.template has it."""
+    template = configparser.ConfigParser(interpolation=None)
+    template.read(PROJECT / "airflow.cfg.template")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
+        listener.bind(("127.0.0.1", 0))
+        metrics = {
+            **template["metrics"],
+            "statsd_on": "True",
+            "statsd_host": "127.0.0.1",
+            "statsd_port": str(listener.getsockname()[1]),
+        }
+        yield Statsd(listener, {f"AIRFLOW__METRICS__{name.upper()}": value for name, value in metrics.items()})
+
+
+@pytest.fixture
+def airflow_app(airflow_database: None, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Airflow's API server as an ASGI app, with our plugin mounted and the test's store behind it."""
+    from airflow.api_fastapi.app import create_app
+
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    key, secret = settings.store.access_key_id, settings.store.secret_access_key
+    assert key
+    assert secret
+    connection = {"conn_type": "aws", "login": key.get_secret_value(), "password": secret.get_secret_value()}
+    monkeypatch.setenv("AIRFLOW_CONN_TRAILER_STORE", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of these tests " * 5)
+    app = create_app(apps="core")
+    yield app
+    if made := page_of(app)._app:
+        made.state.service.stop()
+
+
+def page_of(app: Any) -> Any:
+    """What our plugin has mounted."""
+    return next(route.app for route in app.routes if getattr(route, "path", "") == "/trailers")
+
+
+@pytest.fixture
+def admin_token(airflow_app: Any) -> str:
+    """What the UI sends along for the administrator."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    return get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="admin", role="admin"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[2]
 DAG_FILES = sorted((PROJECT / "dags").glob("*.py"))
-DAG_IDS = {"trailers_refresh", "trailers_train", "trailers_index", "ads_match"}
+DAG_IDS = {"trailers_refresh", "trailers_train", "trailers_index", "trailers_approve", "ads_match"}
 HEAVY = {"tensorflow", "keras", "numpy", "boto3", "botocore", "scrapy", "yt_dlp", "annoy", "av", "PIL", "google_crc32c"}
 
 IMPORT_ONE = """
@@ -100,6 +100,9 @@ def test_every_param_is_typed_described_and_has_a_title(path: Path, dagbag: "Dag
     [
         ("trailers_refresh", {"listed_on": "yesterday"}),
         ("trailers_refresh", {"listed_on": 20261122}),
+        ("trailers_approve", {}),
+        ("trailers_approve", {"kind": "trailer", "version": "m-1"}),
+        ("trailers_approve", {"kind": "model", "version": "../up"}),
         ("ads_match", {}),
         ("ads_match", {"ads": []}),
         ("ads_match", {"ads": ["http://127.0.0.1/a.mp4"], "k": 0}),
@@ -116,6 +119,7 @@ def test_the_form_refuses_what_makes_no_sense(dag_id: str, conf: dict[str, objec
 def test_the_form_takes_what_it_should(dagbag: "DagBag") -> None:
     _fill_in(dagbag, "trailers_refresh", {})
     _fill_in(dagbag, "trailers_refresh", {"listed_on": "2026-11-22"})
+    _fill_in(dagbag, "trailers_approve", {"kind": "index", "version": "i-1", "against": "i-0", "reason": "recall"})
     _fill_in(dagbag, "ads_match", {"ads": ["http://127.0.0.1/a.mp4"], "run": "spring-2026"})
 
 

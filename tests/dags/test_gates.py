@@ -17,6 +17,7 @@ from trailer_airflow.runs import (
     stop_without_plan,
     sum_up,
     sum_up_index,
+    sum_up_training,
     training_reason,
 )
 from trailer_ml.errors import RateLimitedError, SourceBlockedError, SourceUnavailableError
@@ -192,13 +193,23 @@ def test_a_planning_that_fails_is_no_success_and_one_without_a_model_no_failure(
 
 EMBEDDED = {"n_shards": 2, "n_trailers": 20, "bad": []}
 BAD = {"n_shards": 1, "n_trailers": 10, "bad": [{"key": "shards/x.tfrecord", "problems": ["its bytes"]}]}
-BUILT = {"version": "i-1", "n": 30, "left_out": []}
+BUILT = {"version": "i-1", "n": 30, "recall_at_10": 0.99, "left_out": [], "is_published": True, "reason": ""}
 
 
 def test_the_index_is_summed_up() -> None:
-    numbers = {"n_shards": 4, "n_trailers": 40, "index": "i-1", "n_indexed": 30}
+    numbers = {"n_shards": 4, "n_trailers": 40, "index": "i-1", "n_indexed": 30, "recall_at_10": 0.99}
     assert sum_up_index([{}, {}], [EMBEDDED, EMBEDDED], BUILT, BUILT) == numbers
     assert sum_up_index([], None, BUILT, BUILT)["n_shards"] == 0
+
+
+def test_a_training_is_summed_up() -> None:
+    dataset = {"version": "m-2", "n_trailers": 60, "n_films": 50, "key": "models/m-2/dataset.json"}
+    evaluation = {"map_at_k": 0.3, "champion_map_at_k": 0.4, "k": 10}
+    promotion = {"version": "m-2", "champion": "m-1", "is_promoted": False, "reason": "not better"}
+    assert sum_up_training(dataset, evaluation, promotion) == {
+        "version": "m-2", "n_trailers": 60, "n_films": 50, "map_at_k": 0.3, "champion_map_at_k": 0.4,
+        "champion": "m-1", "reason": "not better",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -208,6 +219,7 @@ def test_the_index_is_summed_up() -> None:
         (([{}], EMBEDDED, BUILT | {"left_out": ["embeddings/y.npz"]}, BUILT), r"left out \(embeddings/y.npz\)"),
         (([{}, {}], [EMBEDDED, None], BUILT, BUILT), "1 of 2 embedding tasks failed"),
         (([], None, BUILT, None), "no index was published"),
+        (([], None, BUILT, BUILT | {"is_published": False, "reason": "poor"}), "i-1 is not served.*: poor"),
         (([{}], BAD, None, None), r"shards/x.tfrecord.*no index was published"),
     ],
 )

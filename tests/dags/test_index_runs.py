@@ -74,6 +74,7 @@ def test_builds_verifies_publishes_and_then_finds_nothing_to_do(
         "n_trailers": 0,
         "index": published["version"],
         "n_indexed": 80,
+        "recall_at_10": 1.0,
     }
     assert store.read_json(CURRENT_INDEX_KEY)["version"] == published["version"]
     before = {key: store.read_bytes(key) for key in store.list_keys("")}
@@ -101,7 +102,8 @@ def test_a_bad_shard_fails_the_run_by_name_and_keeps_no_other_from_being_served(
     store.put_bytes(shard_key(bad), b"not what it was")
     ran = run_dag("trailers_index", {})
     assert ran.state == "failed", ran.log[-6000:]
-    assert [name for name, state in ran.tasks.items() if state != "success"] == ["summary/-1"]
+    states = {name: state for name, state in ran.tasks.items() if state != "success"}
+    assert states == {"summary/-1": "failed", "question/-1": "skipped", "ask/-1": "skipped"}
     assert ran.tries["summary/-1"] == 1
     assert ran.returned["publish/-1"]["n"] == 80
     assert store.read_json(CURRENT_INDEX_KEY)["version"] == ran.returned["publish/-1"]["version"]
@@ -124,10 +126,11 @@ def test_the_next_run_does_not_undo_a_rollback(
     ran = run_dag("trailers_index", {})
     assert ran.state == "failed"
     assert "it was gone back from: publish it by hand" in ran.log
+    assert ran.tasks["ask/-1"] == "skipped"  # a person has said so already
     assert store.read_json(CURRENT_INDEX_KEY)["version"] == served[0]
 
 
-def test_an_index_that_is_not_good_enough_fails_the_run_and_the_old_one_stays(
+def test_an_index_that_is_not_good_enough_fails_the_run_the_old_one_stays_and_a_person_is_asked_once(
     run_dag: Callable[..., Any],
     settings: Settings,
     store: Store,
@@ -136,10 +139,28 @@ def test_an_index_that_is_not_good_enough_fails_the_run_and_the_old_one_stays(
 ) -> None:
     poor = settings.model_copy(update={"index": settings.index.model_copy(update={"n_trees": 1, "search_effort": 1})})
     put_all(make_vectors(2000, spread=3.0))
-    ran = run_dag("trailers_index", {}, changed=poor)
-    assert ran.state == "failed"
-    assert ran.tasks["publish/-1"] == "failed", ran.log[-6000:]
-    assert ran.tries["publish/-1"] == 1
-    assert "recall@10" in ran.log
-    assert "no index was published, what was served stays" in ran.log
-    assert not store.exists(CURRENT_INDEX_KEY)
+    for ask, state in (("success", "queued"), ("skipped", "queued")):
+        ran = run_dag("trailers_index", {}, changed=poor)
+        assert ran.state == "failed"
+        published = ran.returned["publish/-1"]
+        assert (published["is_published"], published["is_worse"]) == (False, True), ran.log[-6000:]
+        assert f"{published['version']} is not served, what was served stays: its recall@10" in ran.log
+        assert not store.exists(CURRENT_INDEX_KEY)
+        assert ran.tasks["ask/-1"] == ask, ran.log[-6000:]
+        (asked,) = _runs_of("trailers_approve")
+        assert asked == (
+            f"index-{published['version']}-for-none",
+            state,
+            {"kind": "index", "version": published["version"], "against": None, "reason": published["reason"]},
+        )
+
+
+def _runs_of(dag_id: str) -> list[tuple[str, str, Any]]:
+    """Id, state and conf of every run."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        runs = session.scalars(select(DagRun).where(DagRun.dag_id == dag_id)).all()
+        return [(run.run_id, str(run.state), run.conf) for run in runs]

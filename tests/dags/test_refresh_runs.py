@@ -45,19 +45,29 @@ def settings(settings: Settings, site: tuple[World, str]) -> Settings:
     return made.model_copy(update={"catalog": catalog})
 
 
+def _sum_up(lines: list[str]) -> dict[str, float]:
+    """What statsd_exporter would show: the sum of what was sent under each name."""
+    sums: dict[str, float] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        sums[name] = sums.get(name, 0.0) + float(value.partition("|")[0])
+    return sums
+
+
 def _contents(store: Store) -> dict[str, bytes]:
     return {key: store.read_bytes(key) for key in store.list_keys("")}
 
 
 def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
-    run_dag: Callable[..., Any], settings: Settings, store: Store, site: tuple[World, str]
+    run_dag: Callable[..., Any], statsd: Any, settings: Settings, store: Store, site: tuple[World, str]
 ) -> None:
     """The night over the last day was missed, and nothing was listed on the day of the next one."""
     day = DAYS[2]
     crawl_catalog(Interval.of_day(DAYS[1]), settings, store)
     plan_batches(Interval.of_day(DAYS[1]), settings, store)
     next_but_one = day + dt.timedelta(days=2)  # the scheduler makes a run of an interval at its end
-    ran = run_dag("trailers_refresh", {}, logical_date=f"{next_but_one}T00:00:00+00:00", is_scheduled=True)
+    midnight = f"{next_but_one}T00:00:00+00:00"
+    ran = run_dag("trailers_refresh", {}, logical_date=midnight, is_scheduled=True, environ=statsd.environ)
     assert ran.state == "success", ran.log[-6000:]
     summary = ran.returned["summary/-1"]
     assert (summary["start"], summary["end"], summary["n_caught_up"]) == (f"{day}", f"{next_but_one}", 1)
@@ -72,6 +82,16 @@ def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
     for key, value in ran.returned.items():
         assert len(json.dumps(value)) < 1024, key
     assert store.read_bytes(catalog_key(next_but_one - dt.timedelta(days=1))) == b""
+
+    counted = _sum_up(statsd.lines())
+    shards = [manifest for _, manifest in list_shards(store)]
+    assert counted["airflow.trailer_ml.trailers,stage=shard"] == summary["n_sharded"]
+    assert counted["airflow.trailer_ml.bytes,stage=shard"] == sum(manifest.size_bytes for manifest in shards)
+    assert counted["airflow.trailer_ml.milliseconds,stage=download"] > 0
+    lost = {name: n for name, n in counted.items() if name.startswith("airflow.trailer_ml.lost,stage=download,reason=")}
+    waiting_or_gone = [ran.returned[f"batch.download/{number}"] for number in range(n_shards)]
+    assert sum(lost.values()) == sum(sum((row["rejected"] | row["waiting"]).values()) for row in waiting_or_gone)
+    assert any(name.startswith("airflow.task.duration,") for name in counted), counted
 
     before = _contents(store)
     again = run_dag("trailers_refresh", {"listed_on": f"{day}"})

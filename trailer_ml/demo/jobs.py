@@ -97,7 +97,7 @@ class Jobs:
 
         def is_done(runs: Sequence[Mapping[str, Any]]) -> bool:
             nonlocal idle_since
-            if any(run["state"] in ACTIVE_STATES for run in runs):
+            if any(run["state"] in ACTIVE_STATES and run["dag_id"] != "trailers_approve" for run in runs):
                 idle_since = time.monotonic()
                 return False
             missing = self._missing_step()

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def publish_index(version: str, settings: Settings, store: Store, *, by_hand: bool = False) -> IndexSummary:
+def publish_index(
+    version: str, settings: Settings, store: Store, *, by_hand: bool = False, is_forced: bool = False
+) -> IndexSummary:
     """Serve an index from now on, or keep the one that is served and say why.
 
     It is verified here and now, whoever has verified it before: what was found then may no longer be so.
@@ -38,6 +40,7 @@ def publish_index(version: str, settings: Settings, store: Store, *, by_hand: bo
         store: where it is.
         by_hand: a person asks for this very version; otherwise one that was gone back from is refused, for the next
             nightly run builds it again from the same shards.
+        is_forced: a person wants it although it lost many trailers or finds too few of the true neighbours.
 
     Returns:
         is_published False where it was refused, with the reason; is_new False where nothing changed.
@@ -55,17 +58,22 @@ def publish_index(version: str, settings: Settings, store: Store, *, by_hand: bo
         delete_doomed(store)  # what an earlier try was killed over
         served = manifest.model_copy(update={"recall_at_10": current.recall_at_10})
         return summarise(served, is_new=False, is_published=True, reason="it is served already")
-    reason = _find_objection(manifest, current, require_champion(store), settings, by_hand=by_hand)
-    if not reason:
-        verified = verify_index(version, settings, store)
-        manifest, reason = manifest.model_copy(update={"recall_at_10": verified.recall_at_10}), verified.reason
-    if reason:
-        logger.warning("index %s is not published: %s", version, reason)
-        return summarise(manifest, is_new=False, reason=reason)
+    if objection := _find_objection(manifest, current, require_champion(store), by_hand=by_hand or is_forced):
+        return _refuse(manifest, objection)
+    loss = _find_loss(manifest, current, settings)
+    if loss and not is_forced:
+        return _refuse(manifest, loss, is_worse=True)
+    verified = verify_index(version, settings, store)
+    manifest = manifest.model_copy(update={"recall_at_10": verified.recall_at_10})
+    if verified.reason and not is_forced:
+        return _refuse(manifest, verified.reason, is_worse=True)
+    overruled = "; ".join(filter(None, (loss, verified.reason)))
     pointer = _point_to(manifest, current, settings.index.keep, store)
     store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag if seen else None)
     delete_doomed(store)
-    return summarise(manifest, is_new=True, is_published=True)
+    return summarise(
+        manifest, is_new=True, is_published=True, reason=f"by hand, although {overruled}" if overruled else ""
+    )
 
 
 def rollback_index(settings: Settings, store: Store) -> IndexSummary:
@@ -111,9 +119,12 @@ def rollback_index(settings: Settings, store: Store) -> IndexSummary:
     return summarise(manifest, is_new=True, is_published=True, reason=f"went back from {left.version}{passed_over}")
 
 
-def _find_objection(
-    manifest: IndexManifest, current: Pointer | None, champion: str, settings: Settings, *, by_hand: bool
-) -> str:
+def _refuse(manifest: IndexManifest, reason: str, *, is_worse: bool = False) -> IndexSummary:
+    logger.warning("index %s is not published: %s", manifest.version, reason)
+    return summarise(manifest, is_new=False, reason=reason, is_worse=is_worse)
+
+
+def _find_objection(manifest: IndexManifest, current: Pointer | None, champion: str, *, by_hand: bool) -> str:
     """Why an index must not be served, whatever it is worth; empty where nothing is against it."""
     if current and manifest.version in current.doomed:
         return "it is being deleted: build it again when that is done"
@@ -121,6 +132,11 @@ def _find_objection(
         return f"it was gone back from: publish it by hand (`trailer-ml index publish {manifest.version}`)"
     if manifest.model_version != champion:
         return f"it holds vectors of model {manifest.model_version}, and the champion is {champion}"
+    return ""
+
+
+def _find_loss(manifest: IndexManifest, current: Pointer | None, settings: Settings) -> str:
+    """In words, that it has far fewer trailers than what is served; empty where it has not."""
     shrink = 1 - manifest.n / current.n if current else 0.0
     if current and shrink > settings.index.max_shrink_share:
         return (

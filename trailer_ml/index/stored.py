@@ -130,6 +130,7 @@ def summarise(
     is_new: bool,
     is_published: bool = False,
     reason: str = "",
+    is_worse: bool = False,
     left_out: tuple[str, ...] = (),
 ) -> IndexSummary:
     """The summary of what was done with an index."""
@@ -141,5 +142,6 @@ def summarise(
         is_new=is_new,
         is_published=is_published,
         reason=reason,
+        is_worse=is_worse,
         left_out=left_out,
     )

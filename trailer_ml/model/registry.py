@@ -53,6 +53,7 @@ def promote_model(evaluation: Evaluation, settings: Settings, store: Store, *, i
     """
     version = evaluation.version
     read_card(version, store)
+    is_judged = False
     seen = store.read_pointer(CHAMPION_KEY)
     champion = str(seen.value["version"]) if seen else None
     if champion == version:
@@ -67,13 +68,20 @@ def promote_model(evaluation: Evaluation, settings: Settings, store: Store, *, i
         )
     else:
         champion_map = _champion_figure(evaluation, champion, store)
+        is_judged = True
         is_better, reason = judge(evaluation, champion, champion_map, settings)
     if is_forced and not is_better:
         is_better, reason = True, f"by hand, although {reason}"
     if is_better:
         _point_to(evaluation, seen, store)
     logger.info("model %s %s: %s", version, "is the champion now" if is_better else "is not promoted", reason)
-    return Promotion(version=version, is_promoted=is_better, champion=version if is_better else champion, reason=reason)
+    return Promotion(
+        version=version,
+        is_promoted=is_better,
+        champion=version if is_better else champion,
+        reason=reason,
+        is_worse=is_judged and not is_better,
+    )
 
 
 def rollback_model(store: Store) -> Promotion:

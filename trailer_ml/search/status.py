@@ -15,9 +15,9 @@ from trailer_ml.catalog.blocked import read_blocked
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
 from trailer_ml.embeddings.stored import find_champion, list_embedded
 from trailer_ml.index.stored import IDS_FILE, read_pointer
-from trailer_ml.records import EmbeddingsManifest, Quarantine, State, Status
+from trailer_ml.records import EmbeddingsManifest, Evaluation, Quarantine, State, Status
 from trailer_ml.shards.manifests import list_shards
-from trailer_ml.storage import embeddings_manifest_key, index_key
+from trailer_ml.storage import CURRENT_INDEX_KEY, embeddings_manifest_key, index_key, model_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,12 +44,15 @@ class _Facts(NamedTuple):
     sharded: frozenset[str]
     downloaded: frozenset[str]
     set_aside: Mapping[str, Standing]
+    stored_bytes: dict[str, int]
 
 
 def count_states(store: Store) -> Status:
     """How many trailers are in which state; `n_listed` is the sum."""
-    standings = read_standings(store)
+    facts = _read_facts(store)
+    standings = _find_standings(facts, store)
     seen = read_pointer(store)
+    champion = find_champion(store)
     counts = Counter(standing.state for standing in standings.values())
     return Status(
         n_listed=len(standings),
@@ -57,15 +60,23 @@ def count_states(store: Store) -> Status:
         reasons=_count(standing.reason for standing in standings.values() if standing.reason),
         titles_set_aside=_count(entry.reason for entry in _read_quarantine(store, "catalog")),
         blocked={each.source: f"since {each.since:%Y-%m-%d}: {each.detail}" for each in read_blocked(store)},
-        champion=find_champion(store),
+        champion=champion,
         index_version=seen.pointer.version if seen else None,
         index_recall_at_10=seen.pointer.recall_at_10 if seen else None,
+        index_n=seen.pointer.n if seen else None,
+        index_published_at=store.modified_at(CURRENT_INDEX_KEY) if seen else None,
+        stored_bytes=facts.stored_bytes,
+        stored_trailers={"media": len(facts.downloaded), "shards": len(facts.sharded)},
+        model_figures=_read_model_figures(champion, store) if champion else {},
     )
 
 
 def read_standings(store: Store) -> dict[str, Standing]:
     """Where each trailer of the catalog stands, by its id."""
-    facts = _read_facts(store)
+    return _find_standings(_read_facts(store), store)
+
+
+def _find_standings(facts: _Facts, store: Store) -> dict[str, Standing]:
     return {trailer.trailer_id: _find_standing(trailer.trailer_id, facts) for trailer in read_trailers(store)}
 
 
@@ -86,14 +97,36 @@ def _find_standing(trailer_id: str, facts: _Facts) -> Standing:
 def _read_facts(store: Store) -> _Facts:
     shards = [manifest for _, manifest in list_shards(store)]
     seen = read_pointer(store)
+    media = list(store.list_sizes("media/"))
+    receipts = (key.removeprefix("media/") for key, _ in media if key.endswith(".json"))
     return _Facts(
         taken_down=read_taken_down(store),
         indexed=_read_indexed(store, seen.pointer) if seen else frozenset(),
         embedded=_read_embedded(store),
         sharded=frozenset(trailer_id for shard in shards for trailer_id in shard.trailer_ids),
-        downloaded=frozenset(key.removeprefix("media/").removesuffix(".json") for key in _list_json(store, "media/")),
+        downloaded=frozenset(name.removesuffix(".json") for name in receipts),
         set_aside=_read_set_aside(store, shards),
+        stored_bytes={
+            "media": sum(size for key, size in media if key.endswith(".mp4")),
+            "shards": sum(shard.size_bytes for shard in shards),
+        },
     )
+
+
+def _read_model_figures(champion: str, store: Store) -> dict[str, float]:
+    card = store.read_json_or_none(model_key(champion, "card.json"))  # not by model/card.py: it comes with TensorFlow
+    if card is None:
+        return {}
+    measured = Evaluation.model_validate(card["evaluation"])
+    figures = {
+        "map_at_k": measured.map_at_k,
+        "untrained_map_at_k": measured.untrained_map_at_k,
+        "mean_pooled_map_at_k": measured.mean_pooled_map_at_k,
+        "chance_map_at_k": measured.chance_map_at_k,
+        "recall_at_k": measured.recall_at_k,
+        "copies_recall_at_1": measured.copies.recall_at_1.value if measured.copies else None,
+    }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _read_indexed(store: Store, pointer: Pointer) -> frozenset[str]:

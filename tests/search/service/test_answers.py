@@ -1,6 +1,8 @@
 """What each endpoint answers, and that it is what the functions behind it say."""
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,7 +142,8 @@ def test_status_health_and_metrics_say_what_is_served(serve, world) -> None:
     served.get("/no/such/path")
     text = served.get("/metrics").text
     for line in (
-        f'trailer_ml_index_info{{index_version="{version}",model_version="m-1"}} 1.0',
+        f'trailer_ml_index_info{{version="{version}"}} 1.0',
+        'trailer_ml_champion_info{version="m-1"} 1.0',
         "trailer_ml_index_trailers 24.0",
         "trailer_ml_index_recall_at_10 1.0",
         'trailer_ml_trailers{state="indexed"} 24.0',
@@ -166,3 +169,14 @@ def test_the_description_has_an_example_of_every_answer(serve, world) -> None:
     assert "/api/v1/trailers/{trailer_id}/similar" in described["paths"]
     for name in ("TrailersAnswer", "TrailerAnswer", "SimilarAnswer", "MatchAnswer", "MapAnswer", "Problem"):
         assert schemas[name]["example"], name
+
+
+def test_what_board_and_alerts_ask_of_the_service_is_in_a_scrape(serve, world) -> None:
+    watch = Path(__file__).parents[3] / "docker" / "watch"
+    text = "".join((watch / name).read_text() for name in ("grafana/trailer-ml.json", "alerts.yml"))
+    asked = set(re.findall(r"(?<!airflow_)\btrailer_ml_\w+", text))
+    served = serve()
+    served.get("/health/live")
+    exposed = set(re.findall(r"^(?:# TYPE )?(\w+)", served.get("/metrics").text, re.MULTILINE))
+    assert len(asked) > 10
+    assert asked <= exposed

@@ -66,9 +66,7 @@ async def is_ready(request: Request) -> Response:
 def show_metrics(request: Request) -> Response:
     """Everything as Prometheus reads it."""
     service = service_of(request)
-    return Response(
-        service.metrics.render(_snapshot(request), service.status()), headers={"Content-Type": metrics.CONTENT_TYPE}
-    )
+    return Response(service.metrics.render(service.status()), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
 def _snapshot(request: Request) -> Snapshot | None:
