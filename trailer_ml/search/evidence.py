@@ -28,8 +28,9 @@ SAME_FRAME = 0.9
 SAME_SHOT = 0.7
 """From which on two frames of one trailer are of one shot."""
 SAME_SOUND = 0.8
-"""Correlation from which on it is the same sound; two films of the demo reach 0.71, a copy 0.99, and one that lost its
-first two seconds, for which the columns do not lie on each other, 0.67 to 0.96."""
+"""Correlation from which on it is the same sound. In two other worlds of the demo's kind two films reach 0.58, and two
+sounds that are nothing but the same slow swell 0.77; copies that lost 2 or 3.3 s at their beginning, for which the
+columns do not lie on each other, have 0.85 and more."""
 ENOUGH_SHOTS = 2
 _PLAIN = 4.0  # grey levels of standard deviation: a frame with less shows nothing
 _STEEPEST = 2.0  # edges count up to so many times the mean one: a mark or a black bar put over a copy is not all of it
@@ -130,9 +131,16 @@ def _compare_sound(one: Floats, other: Floats) -> float | None:
 
 
 def _level(sound: NDArray[np.uint8]) -> Floats:
-    """Less what each pitch has on average: music of a kind has the same pitches, at other times."""
-    levels = sound.astype(np.float32)
-    return levels - levels.mean(axis=1, keepdims=True) if sound.shape[1] else levels
+    """Less what each pitch has on average: music of a kind has the same pitches, at other times.
+
+    And softened in time: a copy that begins later by half a column is still laid on the first.
+    """
+    if not sound.shape[1]:
+        return sound.astype(np.float32)
+    padded = np.pad(sound.astype(np.float32), ((0, 0), (1, 1)), mode="edge")
+    levels = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+    centred: Floats = (levels - levels.mean(axis=1, keepdims=True)).astype(np.float32)
+    return centred
 
 
 def _energy_between(sound: Floats, start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:

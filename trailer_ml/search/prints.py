@@ -34,8 +34,11 @@ logger = logging.getLogger(__name__)
 ZOOMS = (1.0, 0.95, 0.9, 0.85)
 """How much of a frame is looked at, from its middle: a copy may have lost its edges."""
 SIDE = 16
-PITCHES, COLUMNS = 32, 64
+PITCHES, COLUMNS = 32, 224
 """Of a spectrogram that spans all the time that is looked at; one of a shorter trailer has fewer columns."""
+
+
+_VERSION = 2  # of what is kept: another one is made anew
 
 
 class Print(NamedTuple):
@@ -100,7 +103,7 @@ def _shrink(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.u
 
 
 def _cached_prints(root: Path, batch: BatchRef, shard: ShardManifest, settings: Settings, store: Store) -> Path:
-    path = root / f"{batch.path}.{shard.sha256[:16]}.npz"
+    path = root / f"{batch.path}.{_VERSION}-{shard.sha256[:16]}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(".aside-", root) as aside:

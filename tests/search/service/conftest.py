@@ -16,6 +16,7 @@ import uvicorn
 from trailer_ml.features.extract import Features
 from trailer_ml.records import AdFilm, AdMatch, BatchRef, Neighbour, Receipt, ShardManifest, Trailer
 from trailer_ml.search.service.app import make_app
+from trailer_ml.search.service.patience import PatientProtocol
 from trailer_ml.settings import FeatureSettings, ServiceSettings, Settings
 from trailer_ml.shards.schema import encode_jpeg, to_example
 from trailer_ml.shards.tfrecord import write_record
@@ -57,7 +58,9 @@ def serving(settings: Settings, store: Store, **changed: Any) -> Iterator[Served
     service = ServiceSettings(requests_per_s=10_000.0).model_copy(update=changed)
     app = make_app(settings.model_copy(update={"service": service}), store)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, proxy_headers=False, server_header=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=PatientProtocol, log_config=None, proxy_headers=False, server_header=False)
+    )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:

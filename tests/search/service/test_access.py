@@ -119,12 +119,15 @@ def test_a_page_of_a_stranger_cannot_give_us_its_name(serve) -> None:
 
 
 def test_a_page_of_a_stranger_cannot_post(serve) -> None:
-    served = serve()
-    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
-        answer = httpx.post(
-            f"{served.url}/api/v1/match", headers={"Content-Type": "video/mp4", **headers}, content=b"x"
-        )
-        assert answer.status_code == 403
+    served = serve(api_key=SecretStr(KEY))
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"},
+        {"Origin": "null"}, {"Origin": f"{served.url}.evil.example"},
+    ):  # fmt: skip
+        for path in ("/api/v1/match", "/login", "/logout"):
+            answer = served.client.post(path, headers={"X-API-Key": KEY, **headers}, content=f"key={KEY}".encode())
+            assert answer.status_code == 403
+            assert "set-cookie" not in answer.headers
 
 
 def test_whoever_comes_too_often_is_told_when_to_come_again(serve) -> None:
@@ -150,12 +153,57 @@ def test_tricks_in_ids_find_nothing(serve, world) -> None:
     served = serve()
     for path in (
         "..%2f..%2fetc%2fpasswd", "%2e%2e/similar", "x%00y", "%2Fetc%2Fpasswd/thumb", "A", "a" * 129, "..;/thumb",
-        "%5c..%5c/frames/0.jpg", "x/frames/-1.jpg", "x/frames/../thumb/..%2f",
+        "%5c..%5c/frames/0.jpg", "x/frames/-1.jpg", "x/frames/../thumb/..%2f", "%c0%ae%c0%ae%c0%afetc%c0%afpasswd",
+        "%ef%bc%8e%ef%bc%8e%ef%bc%8fetc%ef%bc%8fpasswd", "%252e%252e%252fetc%252fpasswd", "%ff%fe", "\u0130/thumb",
+        "x%0d%0aset-cookie:a=b", "x/frames/\u0661.jpg",
     ):  # fmt: skip
         answer = served.get(f"/api/v1/trailers/{path}")
         assert answer.status_code in {404, 422}
         assert answer.json()["status"] == answer.status_code
         assert "root:" not in answer.text
+
+
+def test_a_head_that_does_not_end_is_not_waited_for(serve, monkeypatch) -> None:
+    monkeypatch.setattr("trailer_ml.search.service.patience.HEAD_S", 0.2)
+    monkeypatch.setattr("trailer_ml.search.service.pages._FORM_S", 0.2)
+    served = serve(api_key=SecretStr(KEY))
+    host = served.client.base_url.host, served.client.base_url.port
+    alive = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for said in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n", alive + b"GET"):
+        with socket.create_connection(host, timeout=60) as connection:
+            connection.sendall(said)
+            assert read_all(connection).count(b"200 OK") == said.count(alive)
+    with socket.create_connection(host, timeout=60) as connection:  # a form that does not come
+        connection.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey")
+        assert read_all(connection).startswith(b"HTTP/1.1 303 ")
+    assert served.get("/health/live").status_code == 200
+
+
+def test_a_head_that_is_too_long_is_not_read(serve) -> None:
+    served = serve()
+    assert served.get("/health/live", headers={"X-Long": "x" * 30_000}).status_code == 200
+
+    def pour(connection: socket.socket) -> None:
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+        for _ in range(1024):
+            connection.sendall(b"x" * 65536)
+
+    with (
+        socket.create_connection((served.client.base_url.host, served.client.base_url.port), timeout=60) as connection,
+        pytest.raises(OSError, match=r"reset|[Bb]roken"),
+    ):
+        pour(connection)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the other side hangs up."""
+    data = b""
+    try:
+        while part := connection.recv(65536):
+            data += part
+    except ConnectionResetError:
+        pass
+    return data
 
 
 def test_what_nobody_foresaw_is_no_traceback(serve, world, monkeypatch) -> None:

@@ -5,6 +5,7 @@ Does not belong here: what they show; they ask the API like anybody.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from importlib.resources import files
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
+from starlette.requests import ClientDisconnect
 
 from trailer_ml.search.service.access import SESSION_S
 from trailer_ml.search.service.guard import COOKIE, Guard, client_of
@@ -24,6 +26,7 @@ _TYPES = {
     "svg": "image/svg+xml",
 }
 _MAX_FORM_BYTES = 4096
+_FORM_S = 15.0
 
 
 def make_router() -> APIRouter:
@@ -46,10 +49,14 @@ async def log_in(request: Request) -> Response:
     if guard.keyholder is None:
         return RedirectResponse(".", 303)
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_FORM_BYTES:
-            return RedirectResponse("login?wrong", 303)
+    try:
+        async with asyncio.timeout(_FORM_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MAX_FORM_BYTES:
+                    return RedirectResponse("login?wrong", 303)
+    except (TimeoutError, ClientDisconnect):
+        return RedirectResponse("login", 303, {"Connection": "close"})
     key = parse_qs(body.decode(errors="replace")).get("key", [""])[0].strip()
     client = client_of(request.scope)
     if guard.wrong_keys.look(client):

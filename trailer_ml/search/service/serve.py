@@ -17,6 +17,7 @@ from trailer_ml.errors import LocalFaultError
 from trailer_ml.records import Record
 from trailer_ml.search.service.access import check_access
 from trailer_ml.search.service.app import make_app
+from trailer_ml.search.service.patience import PatientProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,7 @@ def run_service(listener: socket.socket, settings: Settings, store: Store) -> No
     """Answer until SIGINT or SIGTERM; requests that were begun get their answer first."""
     config = uvicorn.Config(
         make_app(settings, store),
+        http=PatientProtocol,
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,

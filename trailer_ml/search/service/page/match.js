@@ -3,10 +3,15 @@ import { address, read } from "./api.js";
 import { announce, fill, h, percent } from "./dom.js";
 import { head, legend, neighbours, problem } from "./parts.js";
 
+// A finger cannot drop a file.
+const canDrop = matchMedia("(hover: hover)").matches;
+const IDLE = canDrop ? ["Drop a video here", "or choose one from this device"] : ["Choose a video", "from this device"];
+const ANOTHER = canDrop ? "Drop another to go on" : "Choose another to go on";
+
 export async function showMatch({ signal }) {
   const results = h("div", {});
   const input = h("input", { type: "file", id: "file", accept: "video/*", class: "unseen", onchange: () => input.files[0] && send(input.files[0]) });
-  const words = h("span", { class: "drop-words" }, h("strong", {}, "Drop a video here"), h("span", {}, "or choose one from this device"));
+  const words = h("span", { class: "drop-words" }, h("strong", {}, IDLE[0]), h("span", {}, IDLE[1]));
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Upload" });
   const area = h("label", { class: "drop", for: "file" }, input, words, progress);
   let request = null;
@@ -53,10 +58,10 @@ export async function showMatch({ signal }) {
       try {
         if (request.status === 0) throw new Error("It could not be sent. Is it too large, or the service gone?");
         const answer = read(request.status, request.responseText);
-        say(file.name, "Drop another to go on");
+        say(file.name, ANOTHER);
         fill(results, h("h2", {}, `Most like ${file.name}`), legend(), neighbours(answer.neighbours));
       } catch (error) {
-        say("Drop a video here", "or choose one from this device");
+        say(...IDLE);
         fill(results, problem(error));
       }
     }

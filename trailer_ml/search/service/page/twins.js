@@ -11,6 +11,7 @@ export async function showTwins({ signal }) {
     head("Twins", groups.length
       ? `${number(groups.length)} ${groups.length === 1 ? "group" : "groups"} of trailers that are nearly the same: teasers, recuts, and other copies.`
       : "No two trailers of the index are nearly the same."),
+    !groups.length && h("p", { class: "note" }, "A trailer that comes again as a teaser, a recut or another copy is shown here beside the first."),
     groups.slice(0, AT_MOST).map(showGroup),
     groups.length > AT_MOST && h("p", { class: "note" }, `The closest ${AT_MOST} groups are shown.`));
 }
