@@ -12,9 +12,10 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 FORMS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{35}\b|\bgh[pousr]_\w{36}\b"
-    r"|\beyJ[\w-]{16,}\.[\w-]{16,}|(?i:password|secret|token|api_?key)[\"']?\s*[:=]\s*[\"']?[A-Za-z0-9+/_-]{24,}(?![\w.(\[])"
+    r"|\beyJ[\w-]{16,}\.[\w-]{16,}|(?i:password|secret|token|api_?key)[\"']?\s*[:=]\s*[\"']?"
+    r"(?=(?:[A-Za-z+/_-]*\d){3})[A-Za-z0-9+/_-]{24,}(?![\w.(\[])"
 )
-"""Keys of AWS, Google and GitHub, private keys, tokens that are signed, and long values that are called a secret."""
+"""Keys of AWS, Google and GitHub, private keys, tokens that are signed, and long values with digits called a secret."""
 
 
 def find_forms(text: str) -> list[str]:

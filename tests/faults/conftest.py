@@ -34,6 +34,7 @@ from trailer_ml.demo.services import LOOPBACK, run_seaweedfs
 from trailer_ml.demo.site import run_site
 from trailer_ml.demo.studio import make_world
 from trailer_ml.demo.world import World
+from trailer_ml.errors import StoreUnavailableError
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index
 from trailer_ml.index.stored import ANNOY_FILE, IDS_FILE, MANIFEST_FILE, read_pointer
@@ -424,14 +425,16 @@ def served(cluster: Cluster) -> Iterator[Watch]:
     """What is ever missing of the index that is served, from here on: it has to be there already."""
 
     def look() -> Iterator[str]:
-        seen = read_pointer(cluster.store)
-        if seen is None:
-            yield "the pointer"
-            return
-        version = seen.pointer.version
-        for name in (ANNOY_FILE, IDS_FILE, MANIFEST_FILE):
-            if not cluster.store.exists(index_key(version, name)):
-                yield f"{name} of {version}"
+        with contextlib.suppress(StoreUnavailableError):  # slow is not missing
+            seen = read_pointer(cluster.store)
+            keys = (
+                [index_key(seen.pointer.version, name) for name in (ANNOY_FILE, IDS_FILE, MANIFEST_FILE)]
+                if seen
+                else []
+            )
+            yield from (key for key in keys if not cluster.store.exists(key))
+            if not seen:
+                yield "the pointer"
 
     watch = Watch(look)
     watch.start()

@@ -126,8 +126,11 @@ def _start(stack: ExitStack, folder: Path, ports: Ports, progress: Progress, *, 
     settings = keep_caches(demo_settings(store, site_url), folder / "cache")
     executor = stack.enter_context(run_cluster_servers(store.bucket)).executor if cluster else LOCAL
     environ = task_environment(settings)
+    at_once = len(executor.workers) or 2
     airflow = stack.enter_context(
-        run_airflow(folder / "airflow", find_project(), environ, port=ports.airflow, executor=executor)
+        run_airflow(
+            folder / "airflow", find_project(), environ, port=ports.airflow, parallelism=at_once, executor=executor
+        )
     )
     _write_env(folder / "env", settings)
     world = _wait_for_studio(studio, folder / "world", progress)
