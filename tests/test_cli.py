@@ -70,6 +70,8 @@ def test_an_empty_store_is_all_zeros(run):
     assert "0  listed in the catalog = the sum of the states" in out
     assert "champion  none yet" in out
     assert json.loads(run("status", "--json")[1])["n_listed"] == 0
+    assert run("status", "--format", "json")[1] == run("status", "--json")[1]
+    assert 'trailer_ml_trailers{state="indexed"} 0.0' in run("status", "--format", "prometheus")[1]
 
 
 def test_what_is_not_there_yet_says_how_to_make_it(run):
@@ -258,6 +260,9 @@ def test_low_recall_is_exit_1_after_what_was_found(run, put_embedded, make_vecto
         status, out, err = run("index", command, "--json")
         assert (status, json.loads(out)["is_published"]) == (1, False)
         assert "its recall@10 is" in one_line(err)
+    status, out, _ = run("index", "publish", "--force", "--json")
+    assert (status, json.loads(out)["is_published"]) == (0, True)
+    assert json.loads(out)["reason"].startswith("by hand, although its recall@10 is")
 
 
 def test_an_index_of_another_model_is_exit_1(run, settings, store, put_embedded, make_vectors):

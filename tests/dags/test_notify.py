@@ -49,6 +49,25 @@ def test_a_run_that_failed_tells_the_notifier_once(run_dag: Callable[..., Any], 
     assert "hook-secret" not in ran.log
 
 
+def test_the_dag_processor_tells_of_a_run_that_failed_without_a_task(
+    dagbag: "DagBag", webhook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that failed before any task was made has nothing to tell of but its own name."""
+    import structlog
+    from airflow.callbacks.callback_requests import DagCallbackRequest
+    from airflow.dag_processing.processor import _execute_dag_callbacks
+
+    for name, value in webhook.environ.items():
+        monkeypatch.setenv(name, value)
+    request = DagCallbackRequest(
+        filepath="trailers_index.py", dag_id="trailers_index", run_id="scheduled__2026-11-22",
+        bundle_name="dags-folder", bundle_version=None, is_failure_callback=True, msg="all_tasks_deadlocked",
+    )  # fmt: skip
+    _execute_dag_callbacks(dagbag, request, structlog.get_logger())
+    (told,) = webhook.told
+    assert told["text"].startswith("trailers_index scheduled__2026-11-22 failed")
+
+
 def test_a_missed_deadline_tells_the_notifier(
     dagbag: "DagBag", airflow_database: None, webhook: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,8 +55,7 @@ SCHEMA = {
         secret={"type": "array", "items": closed(envName=TEXT, secretName=TEXT, secretKey=TEXT)},
         env={"type": "array", "items": closed(name=TEXT, value={"type": "string"})},
         config={"type": "object", "additionalProperties": SECTION},
-        dags=closed(persistence=OFF, gitSync=OFF), logs=closed(persistence=OFF), createUserJob=OFF,
-        webserver=closed(defaultUser=OFF),
+        dags=closed(persistence=OFF, gitSync=OFF), logs=closed(persistence=OFF), createUserJob=closed(defaultUser=OFF),
         workers=closed(celery=closed(
             enableDefault={"const": True}, **WORKERS,
             sets={"type": "array", "items": closed(**WORKERS, **GPU_SET) | {"required": ["name", "queue"]}},
@@ -96,6 +95,7 @@ def test_training_has_workers_of_its_own_on_nodes_with_a_gpu() -> None:
     assert gpu["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert "nvidia.com/gpu" not in celery["resources"]["limits"]
     assert gpu["nodeSelector"]
+    assert VALUES["defaultAirflowTag"] == COMPOSE["services"]["worker-gpu"]["image"].partition(":")[2]
 
 
 def test_every_secret_is_a_reference_and_named_on_top() -> None:

@@ -92,6 +92,7 @@ def test_low_recall_is_refused(settings, store, put_embedded, make_vectors) -> N
     assert not summary.is_published
     assert "recall@10" in summary.reason
     assert "0.98" in summary.reason
+    assert summary.is_worse
     assert read_pointer(store).pointer.version == good
 
 
@@ -106,6 +107,7 @@ def test_a_great_loss_is_refused(settings, store, put_embedded, make_vectors) ->
     assert not summary.is_published
     assert "29 trailers where" in summary.reason
     assert "52% fewer" in summary.reason
+    assert summary.is_worse
     assert read_pointer(store).pointer.version == whole
     assert publish_index(small, with_index(settings, max_shrink_share=0.6), store).is_published
 
@@ -115,6 +117,8 @@ def test_an_index_of_another_model_is_refused(built, settings, store, put_embedd
     summary = publish_index(built[0], settings, store)
     assert not summary.is_published
     assert summary.reason == "it holds vectors of model m-1, and the champion is m-2"
+    assert not summary.is_worse
+    assert not publish_index(built[0], settings, store, is_forced=True).is_published  # no figure is against it
     assert read_pointer(store) is None
 
 

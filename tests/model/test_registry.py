@@ -131,7 +131,8 @@ def test_a_person_may_promote_whatever_the_figures_say(settings: Settings, store
         put_card(store, evaluation(version, ours))
     assert promote_model(evaluation("m-1", 0.8), settings, store).is_promoted
     worse = evaluation("m-2", 0.3, champion="m-1", untrained=0.3)
-    assert not promote_model(worse, settings, store).is_promoted
+    refused = promote_model(worse, settings, store)
+    assert (refused.is_promoted, refused.is_worse) == (False, True)
     by_hand = promote_model(worse, settings, store, is_forced=True)
     assert by_hand.champion == read_champion(store) == "m-2"
     assert by_hand.reason == "by hand, although mAP@10 0.300 is not 0.02 above the untrained model (0.300)"
@@ -143,9 +144,9 @@ def test_the_pointer_moves_to_better_models_only(settings: Settings, store: Stor
         put_card(store, evaluation(version, ours))
     assert promote_model(evaluation("m-1", 0.8), settings, store).is_promoted
     second = promote_model(evaluation("m-2", 0.9, champion="m-1", champion_map_at_k=0.8), settings, store)
-    assert (second.is_promoted, second.champion) == (True, "m-2")
+    assert (second.is_promoted, second.champion, second.is_worse) == (True, "m-2", False)
     third = promote_model(evaluation("m-3", 0.85, champion="m-2", champion_map_at_k=0.9), settings, store)
-    assert (third.is_promoted, third.champion) == (False, "m-2")
+    assert (third.is_promoted, third.champion, third.is_worse) == (False, "m-2", True)
     assert "not better" in third.reason
     again = promote_model(evaluation("m-2", 0.9), settings, store)
     assert (again.is_promoted, again.champion, again.reason) == (False, "m-2", "it is the champion already")

@@ -5,10 +5,18 @@ import datetime as dt
 import pytest
 
 from trailer_ml.errors import CorruptShardError, UnknownTrailerError
-from trailer_ml.records import BatchRef, Quarantine, Rejected, ShardManifest
+from trailer_ml.records import BatchRef, Evaluation, Quarantine, Rejected, ShardManifest
+from trailer_ml.search.figures import list_figures, render_figures
 from trailer_ml.search.status import count_states, read_standings
 from trailer_ml.search.takedown import take_down
-from trailer_ml.storage import catalog_key, embeddings_manifest_key, quarantine_key, receipt_key, shard_manifest_key
+from trailer_ml.storage import (
+    catalog_key,
+    embeddings_manifest_key,
+    model_key,
+    quarantine_key,
+    receipt_key,
+    shard_manifest_key,
+)
 
 LATER = dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
 
@@ -108,6 +116,29 @@ def test_a_manifest_that_is_none_stops_no_status_and_is_named_by_a_takedown(full
     assert count_states(full_store) == before
     with pytest.raises(CorruptShardError, match="is no manifest"):  # it cannot be said whether the trailer is in it
         take_down("imdb-vi0000022", full_store)
+
+
+def test_what_is_kept_and_measured_is_counted_too(full_store) -> None:
+    full_store.put_bytes("media/imdb-vi0000023.mp4", b"x" * 1000)
+    evaluation = Evaluation(
+        version="m-1", n_queries=20, k=10, map_at_k=0.9, untrained_map_at_k=0.4, chance_map_at_k=0.2,
+        recall_at_k=0.8, precision_at_k=0.7,
+    )  # fmt: skip
+    full_store.put_json(model_key("m-1", "card.json"), {"evaluation": evaluation.to_json()})
+    status = count_states(full_store)
+    assert (status.stored_bytes["media"], status.stored_trailers["media"]) == (1000, 2)
+    assert status.stored_trailers["shards"] == 9
+    assert status.index_n == 5
+    measured = {"map_at_k": 0.9, "untrained_map_at_k": 0.4, "chance_map_at_k": 0.2, "recall_at_k": 0.8}
+    assert status.model_figures == measured
+    figures = {
+        figure.name: figure for figure in list_figures(status, status.index_published_at + dt.timedelta(hours=2))
+    }
+    assert figures["trailer_ml_index_age_seconds"].values == {"": 7200.0}
+    text = render_figures(status)
+    assert 'trailer_ml_model{figure="map_at_k"} 0.9' in text
+    assert 'trailer_ml_losses{reason="gone"} 1.0' in text
+    assert f'trailer_ml_index_info{{version="{status.index_version}"}} 1.0' in text
 
 
 def test_of_an_empty_store(store) -> None:
