@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +15,14 @@ import numpy as np
 
 from benchmarks.films import FOLDER, SET, find_film
 from benchmarks.measure import interleaved, table, wall_seconds
+from trailer_ml.features.audio import draw_spectrogram
 from trailer_ml.features.container import Deadline, Source, open_media, time_base_of
-from trailer_ml.features.extract import Features, extract_features
+from trailer_ml.features.extract import Features, _crop_all, extract_features
 from trailer_ml.features.pool import extract_many
 from trailer_ml.features.sampling import plan_instants
-from trailer_ml.features.video import VideoReader
+from trailer_ml.features.video import Looked, VideoReader
 from trailer_ml.media.ffmpeg import find_ffmpeg
-from trailer_ml.processes import run_child
+from trailer_ml.processes import keep_freed_memory, run_child
 from trailer_ml.settings import FeatureSettings
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 EXACT = FeatureSettings()
 KEYFRAME = FeatureSettings(sampler="keyframe")
 ROUNDS = 1
+STAGE_ROUNDS = 5
 PEERS = ("opencv", "decord2", "pyav")
 PEERS_PYTHON = FOLDER.with_name("peers") / "bin" / "python"
 N_FILES = 1000
@@ -53,13 +56,20 @@ def floor(path: Path, settings: FeatureSettings) -> None:
     with open_media(path, settings, Deadline(600)) as source:
         source.keep_only(source.video)
         decode_wanted(source, plan_instants(settings, source.duration_s), settings.sampler)
-        if sound := source.audio:
-            source.keep_only(sound)
-            source.container.seek(round(settings.start_s / time_base_of(sound)), stream=sound)
-            for packet in source.container.demux(sound):
-                if packet.pts is not None and packet.pts * packet.time_base > settings.start_s + settings.spectrogram_s:
-                    break
-                sound.codec_context.decode(packet if packet.size else None)
+        decode_sound(source, settings)
+
+
+def decode_sound(source: Source, settings: FeatureSettings) -> None:
+    sound = source.audio
+    assert sound is not None
+    source.keep_only(sound)
+    time_base = time_base_of(sound)
+    end = math.ceil((settings.start_s + settings.spectrogram_s) / time_base)
+    source.container.seek(round(settings.start_s / time_base), stream=sound)
+    for packet in source.container.demux(sound):
+        if packet.pts is not None and packet.pts >= end:
+            break
+        sound.codec_context.decode(packet if packet.size else None)
 
 
 def decode_wanted(source: Source, instants_s: Sequence[float], sampler: str) -> None:
@@ -132,6 +142,34 @@ def speed() -> str:
     header = ("", "seed recipe", "exact", "keyframe", "exact is", "keyframe is", "exact takes, of its floor",
               "keyframe takes, of its floor", "exact, trailers a core-hour", "keyframe")  # fmt: skip
     return table("Features: CPU seconds for one trailer", header, [*rows, mean_row])
+
+
+def stages() -> str:
+    rows = []
+    for film in SET:
+        rounds = [stage_seconds(find_film(film)) for _ in range(STAGE_ROUNDS)]
+        medians = np.median(rounds, axis=0)
+        rows.append([film.name, *(f"{1000 * seconds:.0f} ms" for seconds in medians)])
+    header = ("", "opening", "pictures", "sound: decoding", "sound: showspectrumpic", "scaling and cutting")
+    return table("Features: where the CPU time of `keyframe` goes", header, rows)
+
+
+def stage_seconds(path: Path) -> tuple[float, ...]:
+    """One trailer step by step; the sound is decoded once more, alone, and the filter is what is left."""
+    marks = [time.process_time()]
+    with open_media(path, KEYFRAME, Deadline(600)) as source:
+        marks.append(time.process_time())
+        grabbed = list(VideoReader(source, Deadline(600)).grab_keyframes(plan_instants(KEYFRAME, source.duration_s)))
+        marks.append(time.process_time())
+        decode_sound(source, KEYFRAME)
+        marks.append(time.process_time())
+        span = {"start_s": KEYFRAME.start_s, "duration_s": KEYFRAME.spectrogram_s}
+        picture = draw_spectrogram(source, "showspectrumpic", **span, size=224, deadline=Deadline(600))
+        marks.append(time.process_time())
+        _crop_all(Looked(grabbed, 1.0, picture, 0), 224)
+        marks.append(time.process_time())
+    opening, pictures, decoding, sound, cutting = np.diff(marks).tolist()
+    return opening, pictures, decoding, sound - decoding, cutting
 
 
 def peers() -> str:
@@ -213,18 +251,20 @@ def extract_all(paths: Sequence[Path], workers: int) -> None:
 
 
 def run() -> str:
-    return "\n".join((speed(), peers(), likeness(), many()))
+    keep_freed_memory()  # as the worker does
+    return "\n".join((speed(), stages(), peers(), likeness(), many()))
 
 
 def show_peak(path: Path, sampler: str, n: int) -> None:
-    """What a worker does `n` times, and how much memory that took at most."""
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(n):
-            settings = KEYFRAME if sampler == "keyframe" else EXACT
-            extract_features(path, settings).save_npz(Path(folder, "a.npz"))
+    """How much memory a worker took at most for the same file `n` times."""
+    results = extract_many([path] * n, KEYFRAME if sampler == "keyframe" else EXACT)
+    for _ in range(n):
+        next(results)
+    (worker,) = {pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
     # Not ru_maxrss, which begins with what the starting process had.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
+    status = Path(f"/proc/{worker}/status").read_text(encoding="ascii")
     print(int(status.split("VmHWM:")[1].split()[0]) / 1000)
+    results.close()
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ Its start has to be light: nothing of storage, crawling or TensorFlow is importe
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 from pathlib import Path
 
 from trailer_ml.errors import MediaError, SettingsError
-from trailer_ml.processes import limit_this_process
+from trailer_ml.processes import keep_freed_memory, limit_this_process
 from trailer_ml.settings import FeatureSettings
 
 READY = b"ready\n"
@@ -30,8 +31,10 @@ def main() -> None:
     """Answer requests until standard input ends."""
     settings = FeatureSettings.model_validate_json(sys.argv[1])
     limit_this_process(memory_bytes=settings.memory_bytes, file_bytes=_MAX_FILE_BYTES)
+    keep_freed_memory()
     from trailer_ml.features.extract import extract_features
 
+    gc.freeze()  # what the start has made is not looked through again
     os.write(sys.stdout.fileno(), READY)
     for line in sys.stdin:
         request = json.loads(line)
@@ -46,6 +49,7 @@ def main() -> None:
         except (OSError, SettingsError) as error:  # of the file's own, each is a MediaError
             answer = {"reason": LOCAL_FAULT, "message": str(error)}
         os.write(sys.stdout.fileno(), json.dumps(answer).encode() + b"\n")
+        gc.collect()  # a file that was open is a ring of objects, which holds on to buffers for pictures
 
 
 if __name__ == "__main__":
