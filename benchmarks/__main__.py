@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "memory", "index", "service")
-BY_NAME = ("index_peers", "million")
-"""Asked for by name only: they install other libraries, and take minutes and gigabytes."""
+BY_NAME = ("index_peers", "million", "worlds")
+"""Asked for by name only: they install other libraries, take minutes and gigabytes, or train many models."""
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
@@ -25,15 +25,17 @@ Last run: {machine}.
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last two)"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last three)"
     )
+    parser.add_argument("--n", type=int, help="how many worlds `worlds` makes")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     parts = [HEAD.format(machine=machine)]
     for name in arguments.names or NAMES:
-        text = importlib.import_module(f"benchmarks.{name}").run()
+        run = importlib.import_module(f"benchmarks.{name}").run
+        text = run(arguments.n) if name == "worlds" and arguments.n else run()
         print(text, flush=True)
         parts.append(text)
     if arguments.write:

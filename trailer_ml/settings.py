@@ -330,7 +330,7 @@ class SearchSettings(StageSettings):
 
     k: int = Field(default=10, ge=1, le=1000)
     duplicate_score: float = Field(default=0.97, ge=-1.0, le=1.0)
-    """Trailers of two films are looked at from this cosine on; those of one film always."""
+    """Trailers of two films are looked at from this cosine on; those of one film, and the five nearest, always."""
     ads_per_film: int = Field(default=3, ge=1)
     """Ads that a film is given, at most."""
     max_ad_share: Share = 0.5

@@ -111,6 +111,26 @@ def test_one_shot_seen_many_times_is_not_enough() -> None:
     assert not found.is_confirmed
 
 
+def test_two_trailers_of_one_film_may_have_shots_in_common() -> None:
+    """Two of ten; with a sound that is alike as well, one is enough."""
+    rng = np.random.default_rng(9)
+    ten, others = (np.stack([scale(rng.integers(0, 256, (6, 6, 3), "u1"), 64, 64) for _ in range(10)]) for _ in "12")
+    times = np.arange(10) * 2.0 + 1
+    one = traits(make_record(1, frames=ten, frame_times_s=times))
+    for n_shared, is_same in ((2, False), (4, True)):
+        shared = np.concatenate([ten[:n_shared], others[n_shared:]])
+        found = compare_traits(one, traits(make_record(2, frames=shared, frame_times_s=times)))
+        assert (len(found.frames), found.is_confirmed) == (n_shared, is_same)
+    noise = make_record(1).spectrogram.astype(float)
+    like = (0.5 * noise + 0.5 * make_record(3).spectrogram).astype("u1")
+    for n_shared, is_same in ((0, False), (1, True)):
+        shared = np.concatenate([ten[:n_shared], others[n_shared:]])
+        record = make_record(2, frames=shared, frame_times_s=times, spectrogram=like)
+        found = compare_traits(one, traits(record))
+        assert 0.65 <= found.sound < 0.8
+        assert found.is_confirmed is is_same
+
+
 def test_plain_frames_and_silence_are_no_proof() -> None:
     plain = np.full((4, 64, 64, 3), 30, np.uint8)
     silent = {"frames": plain, "spectrogram": np.zeros((64, 64, 3), np.uint8)}
@@ -172,6 +192,21 @@ def test_in_a_genre_that_is_one_point_only_what_shows_the_same_is_a_group(
     assert find_duplicates(settings, store) == groups  # from what is kept on this machine
     kept.unlink()
     assert {each.is_confirmed for group in find_duplicates(settings, store) for each in group.evidence} == {False}
+
+
+def test_a_copy_that_the_model_does_not_know_is_found_among_the_nearest(
+    settings, store, put_embedded, make_vectors, publish, put_shard
+) -> None:
+    vectors = make_vectors(6, n_clusters=6)
+    trailers = put_embedded(vectors)
+    publish()
+    records = [make_record(n) for n in range(6)]
+    records[2] = make_record(2, frames=CHANGES["darker"](records[0].frames))
+    put_shard(trailers, records)
+    assert vectors[0] @ vectors[2] < settings.search.duplicate_score
+    (group,) = find_duplicates(settings, store)
+    assert [trailer.trailer_id[-1] for trailer in group.trailers] == ["0", "2"]
+    assert find_duplicates(settings, store, by_frames=False) == []
 
 
 def test_where_frames_cannot_be_read_the_cosine_stands_alone_and_says_so(

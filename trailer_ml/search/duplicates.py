@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 NOT_READ = DuplicateEvidence(is_confirmed=False)
 """Of a pair whose frames cannot be read."""
 _FIRST_LOOK = 10
+_ALWAYS = 5
+"""The nearest that are looked at whatever their cosine, for what a copy has is the model's own: of a frozen
+EfficientNet-Lite0 0.85 to 0.999, and films that have nothing in common up to 0.989."""
 _MOST = 64  # candidates of one trailer: where training has drawn a genre together, thousands are as near as a copy
 
 
@@ -38,7 +41,8 @@ def find_duplicates(
 ) -> list[DuplicateGroup]:
     """Groups of trailers that are nearly the same, the closest group first, with what speaks for it.
 
-    Candidates are the trailers of one film, and those whose vectors are near; what they show decides. Where the frames
+    Candidates are the trailers of one film, those whose vectors are near, and of each the nearest few; what they show
+    decides. Where the frames
     of one can be read no longer, the cosine stands alone, and its evidence is not confirmed.
 
     Args:
@@ -54,7 +58,7 @@ def find_duplicates(
     with open_current_index(store, settings.index.cache_folder) as index:
         take_in_rest(index, store)
         left_out = find_rows_taken_down(index, store)
-        pairs = dict(_find_pairs(index, least, left_out))
+        pairs = dict(_find_pairs(index, least, left_out, n_always=_ALWAYS if by_frames else 0))
         evidence: dict[Pair, DuplicateEvidence] = {}
         if by_frames:
             pairs |= _find_pairs_of_films(index, left_out)
@@ -68,8 +72,10 @@ def find_duplicates(
     return sorted(groups, key=lambda group: (-group.pairs[0][2], group.trailers[0].trailer_id))
 
 
-def _find_pairs(index: ServedIndex, least: float, left_out: AbstractSet[int]) -> Iterator[tuple[Pair, float]]:
-    """Every pair of rows, the lower first, whose cosine is at least `least`; of each row the nearest few."""
+def _find_pairs(
+    index: ServedIndex, least: float, left_out: AbstractSet[int], *, n_always: int
+) -> Iterator[tuple[Pair, float]]:
+    """Pairs of rows, the lower first, whose cosine is at least `least`, or of whom one is among the other's nearest."""
     for row in range(index.n):
         if row in left_out:
             continue
@@ -79,8 +85,11 @@ def _find_pairs(index: ServedIndex, least: float, left_out: AbstractSet[int]) ->
         if scores[-1] >= least:
             near = index.nearest(query, _MOST, model_version=index.manifest.model_version)
             scores = _cosines(index, row, near)
-        for other, score in zip(near, scores, strict=True):
-            if score >= least and other != row and other not in left_out:
+        others = [
+            (other, score) for other, score in zip(near, scores, strict=True) if other != row and other not in left_out
+        ]
+        for place, (other, score) in enumerate(others):
+            if score >= least or place < n_always:
                 yield (min(row, other), max(row, other)), score
 
 

@@ -1,0 +1,109 @@
+"""Commercials in worlds of other seeds, each with a model of its own that saw nothing else: own genre first?
+
+A world is 42 films with trailers of 16 s, and a commercial for each genre. Training is that of the demo without its
+last phase, which moves the backbone and takes most of the time: a model here is less than the demo's own. `--n` says
+how many worlds; the first has seed 101.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from benchmarks.measure import table
+from trailer_ml.demo.profile import demo_settings
+from trailer_ml.demo.services import run_seaweedfs
+from trailer_ml.demo.studio import make_world
+from trailer_ml.embeddings.embed import embed_features
+from trailer_ml.features.extract import Features
+from trailer_ml.features.pool import extract_many
+from trailer_ml.model.dataset import assemble_dataset
+from trailer_ml.model.encoder import Encoder
+from trailer_ml.model.train import _Training
+from trailer_ml.records import BatchRef, Receipt, ShardManifest, Trailer
+from trailer_ml.settings import Settings
+from trailer_ml.shards.schema import SCHEMA_VERSION, to_example
+from trailer_ml.shards.tfrecord import write_record
+from trailer_ml.storage import Store, catalog_key, sha256_of_file, shard_key, shard_manifest_key
+
+N_FILMS, SECONDS, FIRST_SEED, N = 42, 16.0, 101, 3
+DAY = dt.date(2026, 11, 22)
+
+
+def run(n: int = N) -> str:
+    rows, right = [], []
+    for seed in range(FIRST_SEED, FIRST_SEED + n):
+        with tempfile.TemporaryDirectory() as name, run_seaweedfs(Path(name, "store")) as served:
+            good, of = measure_world(seed, Path(name), demo_settings(served, "http://127.0.0.1:1"))
+        right.append(good / of)
+        rows.append([f"seed {seed}", f"{good} of {of}"])
+        print(*rows[-1], flush=True)
+    spread = f"{np.mean(right):.3f}, from {min(right):.3f} to {max(right):.3f}"
+    rows.append([f"mean of {n} worlds", spread])
+    return table("Commercials of other worlds, a model trained for each: own genre first", ("", "measured"), rows)
+
+
+def measure_world(seed: int, folder: Path, settings: Settings) -> tuple[int, int]:
+    """How many commercials have a film of their genre first, and how many there are."""
+    model = settings.model.model_copy(
+        update={"min_films": 4, "phases": settings.model.phases[:-1], "cache_folder": folder / "cache"}
+    )
+    settings = settings.model_copy(update={"model": model})
+    world = make_world(folder / "world", n_films=N_FILMS, seed=seed, seconds=SECONDS, odd=False)
+    looked = list(extract_many([folder / "world" / clip.file for clip in world.clips], settings.features))
+    seen = [(clip, each) for clip, each in zip(world.clips, looked, strict=True) if isinstance(each, Features)]
+    trailers = [
+        Trailer(
+            trailer_id=f"imdb-{clip.video_id}", film_id=f"imdb-{clip.film_id}", title=clip.name, source="imdb",
+            genres=world.film(clip.film_id).genres, source_url="x", listed_on=DAY,
+        )
+        for clip, _ in seen
+    ]  # fmt: skip
+    features = [each for _, each in seen]
+    store = Store(settings.store)
+    put_shard(trailers, features, folder / "a.tfrecord", settings, store)
+    dataset = assemble_dataset(settings, store)
+    _Training(dataset, settings, store).run(is_warm_up=True)
+    training = _Training(dataset, settings, store)
+    training.run(is_warm_up=False)
+    encoder = Encoder(training.encoder, dataset.version, training.dataset.features)
+    ads = list(extract_many([folder / "world" / ad.file for ad in world.ads], settings.features))
+    n_right = 0
+    vectors = embed_features(features, encoder)
+    for ad, each in zip(world.ads, ads, strict=True):
+        assert isinstance(each, Features)
+        best = int((vectors @ embed_features([each], encoder)[0]).argmax())
+        n_right += ad.genre in trailers[best].genres
+    keras.utils.clear_session()
+    return n_right, len(world.ads)
+
+
+def put_shard(trailers: list[Trailer], features: list[Features], path: Path, settings: Settings, store: Store) -> None:
+    """The catalog of a day, and one shard with all of it."""
+    batch = BatchRef(listed_on=trailers[0].listed_on, number=0)
+    receipt = Receipt(
+        trailer_id="a", sha256="0" * 64, size_bytes=1, duration_s=SECONDS, streams=(), source_url="", downloader=""
+    )
+    with path.open("wb") as file:
+        for trailer, each in zip(trailers, features, strict=True):
+            write_record(file, to_example(trailer, each, receipt, settings.features))
+    lines = "".join(trailer.model_dump_json() + "\n" for trailer in trailers)
+    store.put_bytes(catalog_key(batch.listed_on), lines.encode())
+    store.put_file(shard_key(batch), path)
+    manifest = ShardManifest(
+        key=shard_key(batch),
+        sha256=sha256_of_file(path),
+        size_bytes=path.stat().st_size,
+        count=len(trailers),
+        trailer_ids=tuple(trailer.trailer_id for trailer in trailers),
+        film_ids=tuple(trailer.film_id for trailer in trailers),
+        sampler="exact",
+        features=settings.features.model_dump(mode="json"),
+        schema_version=SCHEMA_VERSION,
+        extractor_version=features[0].extractor_version,
+    )
+    store.put_json(shard_manifest_key(batch), manifest.to_json())
