@@ -24,6 +24,7 @@ from trailer_ml.features.extract import Features
 from trailer_ml.model.augment import drop_frames, vary_frames, vary_spectrograms
 from trailer_ml.model.backbones import leaf_layers
 from trailer_ml.model.dataset import assemble_dataset
+from trailer_ml.model.devices import choose_precision
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.towers import BATCH, frame_model
@@ -128,27 +129,28 @@ def measure_reading(examples: Any, path: Path) -> list[list[str]]:
 
 
 def measure_phases(training: Any) -> list[list[str]]:
-    """An epoch of each phase; of the first, which is frozen, also as it is without kept features."""
+    """An epoch of each phase; of a frozen one also as it is without kept features."""
     rows, look = [], frame_model(training.encoder)
     for number, phase in enumerate(training.model.phases):
         trainer = training._compile(phase)
         plan = training._plan(number, 0)
         shown = sum(len(batch.numbers) for batch in plan)
-        load = training._load_frames if phase.trainable_layers else training._load_frozen()
-        n_epochs = 1 if phase.trainable_layers else KEPT_EPOCHS
+        is_frozen = not phase.trainable_layers
+        load = training._load_frozen() if is_frozen else training._load_frames
+        n_epochs = KEPT_EPOCHS if is_frozen else 1
         calls = {"epoch": lambda: [run_epoch(trainer, plan, load) for _ in range(n_epochs)]}  # noqa: B023 - called here
-        if number == 0:
-            calls["recomputed"] = lambda: [run_epoch(trainer, plan, partial(recompute_vectors, training, look))]  # noqa: B023
+        if is_frozen:
+            calls["recomputed"] = lambda: run_epoch(trainer, plan, partial(recompute_vectors, training, look))  # noqa: B023
         wall = interleaved(calls, rounds=1, measure=wall_seconds)
         epoch_s = wall["epoch"] / n_epochs
         ratio = ""
-        if number == 0:
-            cpu = interleaved(calls, rounds=1)
+        if is_frozen:
+            cpu = interleaved(calls, rounds=1, warm_up=False)
             by_cpu = cpu["recomputed"] / cpu["epoch"] * n_epochs
             ratio = f"{wall['recomputed'] / epoch_s:.0f}× faster (by CPU seconds {by_cpu:.0f}×)"
-        kind = "" if phase.trainable_layers else ", features kept"
+        kind = ", features kept" if is_frozen else ""
         rows.append([f"epoch of {phase.name}{kind}", f"{epoch_s:.2f} s, {shown / epoch_s:.1f} trailers/s", ratio])
-        if number == 0:
+        if is_frozen:
             speed = f"{wall['recomputed']:.1f} s, {shown / wall['recomputed']:.1f} trailers/s"
             rows.append([f"epoch of {phase.name}, recomputed", speed, ""])
     return rows
@@ -177,7 +179,7 @@ def measure_embedding(training: Any) -> list[list[str]]:
     flops = count_flops(training.encoder) * BATCH
     rows = [["embedding", f"{BATCH / seconds:.2f} trailers/s", f"{flops / seconds / 1e9:.1f} GFLOP/s"]]
     name = device_name() if HAS_GPU else ""
-    policy = keras.mixed_precision.global_policy().name
+    policy = choose_precision(training.model)
     peak = next((speeds.get(policy) for part, speeds in PEAK_TFLOPS.items() if part in name), None)
     if not HAS_GPU:
         share = "no GPU here"

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from trailer_ml.errors import SettingsError
 
@@ -220,6 +220,7 @@ class ShardSettings(StageSettings):
 
 Mining = Literal["triplet_semi_hard", "triplet_hard"]
 Distance = Literal["L2", "squared-L2", "angular"]
+Switch = Literal["auto", "on", "off"]
 
 
 class PhaseSettings(StageSettings):
@@ -266,6 +267,9 @@ class ModelSettings(StageSettings):
     lstm_units: int = Field(default=128, ge=1)
     video_dim: int = Field(default=128, ge=1)
     audio_dim: int = Field(default=128, ge=1)
+    plain_half: bool = True
+    """Whether half of each tower's numbers is not learned: the mean of the backbone's vectors, the spectrum of the
+    sound. It is by these that copies are found. False: the network of the seed article, LSTM and ConvNet, alone."""
     phases: tuple[PhaseSettings, ...] = DEFAULT_PHASES
     genres_per_batch: int = Field(default=6, ge=2)
     trailers_per_genre: int = Field(default=4, ge=2)
@@ -284,12 +288,24 @@ class ModelSettings(StageSettings):
     """So many shards whose bytes are not those of their manifests are left out and named; one more is an error."""
     min_gain: float = Field(default=0.02, ge=0.0)
     """A model is not promoted unless its mAP is so much above chance and above the untrained model."""
-    mixed_precision: bool = False
-    use_distribution: bool = False
-    """Keras data parallelism over all accelerators found."""
+    mixed_precision: Literal["auto", "off", "bfloat16", "float16"] = "auto"
+    """What training computes in. auto: 16 bits where there is a GPU, bfloat16 if it is quick in that."""
+    compile_xla: Switch = "auto"
+    """Whether the steps of training go through XLA. auto: where there is a GPU, but not on several."""
+    use_distribution: Switch = "auto"
+    """Whether each batch is shared out over all GPUs; triplets are still those of the whole batch."""
     cache_folder: Path = Path("~/.cache/trailer-ml/model")
     """Local copies of shards, of the features of a frozen backbone and of encoders; may be deleted at any time.
     Of features and encoders the two used last are kept."""
+
+    @field_validator("mixed_precision", "use_distribution", mode="before")
+    @classmethod
+    def _read_flag(cls, value: object, info: ValidationInfo) -> object:
+        """The cards of earlier models say true or false."""
+        if not isinstance(value, bool):
+            return value
+        is_on = "float16" if info.field_name == "mixed_precision" else "on"
+        return is_on if value else "off"
 
 
 class EvaluationSettings(StageSettings):

@@ -107,6 +107,15 @@ def test_the_page_stands_alone_and_lets_nothing_in(store: Store, shown, vectors,
     assert all(f'<th scope="row">{change}</th>' in page for change in CHANGES)
 
 
+def test_shards_that_were_left_out_are_named(store: Store, vectors, answers) -> None:
+    card = make_card(answers)
+    assert "left out</th>" not in render_page(card, vectors, answers, TRAILERS, store)
+    card = card.model_copy(update={"bad_shards": ("shards/listed=2026-11-22/0003.tfrecord", HOSTILE)})
+    page = render_page(card, vectors, answers, TRAILERS, store)
+    assert page.count("left out</th>") == 2
+    assert "shards/listed=2026-11-22/0003.tfrecord" in page
+
+
 def test_without_pictures_and_copies_there_is_a_page(store: Store, vectors, answers) -> None:
     page = render_page(make_card(answers, with_copies=False), vectors, answers, TRAILERS, store)
     assert "imdb-vi0000003" in page  # for a title

@@ -3,17 +3,18 @@
 import os
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from trailer_ml.errors import ConflictError, ModelMismatchError, NoModelError
-from trailer_ml.model import checkpoints
-from trailer_ml.model.card import ModelCard, card_key
+from trailer_ml.model import archive, checkpoints
+from trailer_ml.model.card import ModelCard, card_key, read_card
 from trailer_ml.model.copies import keep_newest
 from trailer_ml.model.registry import judge, load_encoder, promote_model, read_champion, rollback_model
 from trailer_ml.records import Evaluation
 from trailer_ml.settings import FeatureSettings, ModelSettings, Settings
-from trailer_ml.storage import CHAMPION_KEY, Store, model_key
+from trailer_ml.storage import CHAMPION_KEY, Store, model_key, sha256_of
 
 
 def evaluation(version: str = "m-1", ours: float = 0.9, untrained: float = 0.5, **more: object) -> Evaluation:
@@ -205,6 +206,37 @@ def test_an_encoder_that_is_not_the_cards_is_refused(store: Store, tmp_path: Pat
     with pytest.raises(ModelMismatchError, match=r"models/m-1/encoder\.keras is damaged"):
         load_encoder(store, "m-1", tmp_path)
     assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_a_model_of_other_sizes_than_its_card_is_refused(store: Store, tmp_path: Path) -> None:
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    parts = [
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(size)], name=f"{name}_tower")
+        for name, size in (("video", 2), ("audio", 3))
+    ]
+    answer = keras.layers.Concatenate()([part(one) for part, one in zip(parts, inputs, strict=True)])
+    data = archive.to_bytes(keras.Model(inputs, answer))
+    put_card(store, evaluation(), sha256_of(data))
+    store.put_bytes(model_key("m-1", "encoder.keras"), data)
+    with pytest.raises(ModelMismatchError, match=r"vectors of 2 \+ 3 numbers, and its card says 2 \+ 2"):
+        load_encoder(store, "m-1", tmp_path)
+
+
+def test_a_card_of_another_schema_says_so(store: Store, tmp_path: Path) -> None:
+    put_card(store, evaluation())
+    card = store.read_json(card_key("m-1"))
+    store.put_json(card_key("m-1"), {**card, "model": {**card["model"], "of_tomorrow": 1}})
+    with pytest.raises(ModelMismatchError, match=r"m-1/card\.json was written by another version .*model\.of_tomorrow"):
+        load_encoder(store, "m-1", tmp_path)
+
+
+def test_a_card_from_before_precision_was_chosen_is_read(store: Store) -> None:
+    put_card(store, evaluation())
+    card = store.read_json(card_key("m-1"))
+    before = {**card["model"], "mixed_precision": True, "use_distribution": False}
+    store.put_json(card_key("m-1"), {**card, "model": before})
+    assert read_card("m-1", store).model.mixed_precision == "float16"
+    assert read_card("m-1", store).model.use_distribution == "off"
 
 
 def test_a_model_whose_encoder_is_gone_is_no_model(store: Store, tmp_path: Path) -> None:

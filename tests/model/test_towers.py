@@ -20,8 +20,9 @@ from trailer_ml.model import archive, checkpoints
 from trailer_ml.model.backbones import calibrate, leaf_layers, load_backbone, weights_digest
 from trailer_ml.model.checkpoints import Checkpoint
 from trailer_ml.model.encoder import Encoder
+from trailer_ml.model.initial import find_directions
 from trailer_ml.model.layers import FrameBackbone
-from trailer_ml.model.towers import build_encoder, build_trainer
+from trailer_ml.model.towers import build_encoder, build_trainer, build_video_tower, n_learned
 from trailer_ml.model.train import set_trainable
 from trailer_ml.settings import FeatureSettings, ModelSettings
 from trailer_ml.storage import Store, backbone_key
@@ -88,6 +89,33 @@ def test_padding_does_not_count(encoder: keras.Model) -> None:
     np.testing.assert_array_equal(encoder.predict_on_batch([frames, mask, spectrogram, has_audio]), before)
     mask[:, 2] = True
     assert np.abs(encoder.predict_on_batch([frames, mask, spectrogram, has_audio]) - before).max() > 1e-3
+
+
+def test_half_of_a_tower_is_not_learned(encoder: keras.Model) -> None:
+    """The LSTM knows the order of the frames, the mean does not; a cosine is half the one's and half the other's."""
+    frames, mask, spectrogram, has_audio = arrays()
+    before = encoder.predict_on_batch([frames, mask, spectrogram, has_audio])
+    after = encoder.predict_on_batch([frames[:, ::-1], mask, spectrogram, has_audio])
+    assert (n_learned(encoder, "video"), n_learned(encoder, "audio_genre")) == (3, 3)
+    np.testing.assert_allclose(after[:, 3:6], before[:, 3:6], atol=1e-5)
+    assert np.abs(after[:, :3] - before[:, :3]).max() > 1e-3
+    for half in (before[:, :3], before[:, 3:6], before[:, 6:9], before[:, 9:]):
+        np.testing.assert_allclose(np.square(half).sum(axis=1), 0.25, rtol=1e-4)
+    trainer = build_trainer(encoder, 3, is_classifier=False, with_backbone=False)
+    assert not [weight.path for weight in trainer.trainable_weights if "directions" in weight.path]
+
+
+def test_without_that_half_a_tower_is_the_articles() -> None:
+    tower = build_video_tower((N_FRAMES, 7), SETTINGS.model_copy(update={"plain_half": False}))
+    assert tower.get_layer("video_projection").units == SETTINGS.video_dim == tower.output_shape[-1]
+    assert not [layer.name for layer in tower.layers if "plain" in layer.name]
+
+
+def test_directions_by_hand() -> None:
+    rows = np.array([[4, 0, 0], [-4, 0, 0], [0, 1, 0], [0, -1, 0]], np.float32)
+    found = find_directions(rows, 4)
+    expected = [[1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 10, 0]]  # a quarter as long; of no length; none left
+    np.testing.assert_allclose(np.abs(found), expected, atol=1e-5)
 
 
 def test_batch_normalisation_of_the_backbone_stays_in_inference_mode(encoder: keras.Model) -> None:

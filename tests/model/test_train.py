@@ -1,6 +1,7 @@
 """From shards to an encoder: trained, killed and gone on with, measured, opened again."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -353,28 +354,28 @@ def test_without_the_loss_of_copies_only_genres_count(
     assert set(history.epochs[0]) == {"loss", "active_share", "pair_distance"}
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_trains_and_answers_in_float32(
-    small: Settings, store: Store, fill: Callable, make_world: Callable
+    precision: str, small: Settings, store: Store, fill: Callable, make_world: Callable
 ) -> None:
     fill(make_world(24))
     phases = tuple(phase.model_copy(update={"epochs": 1}) for phase in small.model.phases)
-    found = Trained(with_model(small, mixed_precision=True, phases=phases))
-    keras.mixed_precision.set_global_policy("float32")
+    found = Trained(with_model(small, mixed_precision=precision, phases=phases, plain_half=True))
     assert all(np.isfinite(epoch["loss"]) for phase in found.card.history for epoch in phase.epochs)
     with found.examples() as examples:
         vectors = found.encoder().embed(*examples.read(range(5)))
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
-    assert found.encoder()._model.get_layer("backbone").compute_dtype == "float16"
+    assert {layer.compute_dtype for layer in found.encoder()._model._flatten_layers()} == {"float32"}
 
 
-def test_several_accelerators_are_refused_before_anything_is_done(
+def test_several_devices_where_there_is_one_are_refused_before_anything_is_done(
     small: Settings, store: Store, fill: Callable, make_world: Callable
 ) -> None:
     fill(make_world(24))
-    distributed = with_model(small, use_distribution=True)
+    distributed = with_model(small, use_distribution="on")
     ref = assemble_dataset(distributed, store)
-    with pytest.raises(SettingsError, match="no data parallelism on the TensorFlow backend"):
+    with pytest.raises(SettingsError, match="this machine has one CPU"):
         warm_up(ref, distributed, store)
 
 
@@ -392,14 +393,14 @@ def test_a_copy_is_told_which_trailer_it_is() -> None:
 def test_collapse_is_an_error_and_slow_learning_is_not() -> None:
     collapsed = {"loss": 0.2, "pair_distance": 1e-4, "active_share": 1.0}
     learning = {"loss": 0.2, "pair_distance": 0.6, "active_share": 0.9}
-    check_alive([collapsed] * 2, PHASE, margin=0.2)
-    check_alive([collapsed, collapsed, learning], PHASE, margin=0.2)
-    with pytest.raises(CollapseError, match=r"triplets has collapsed: for 3 epochs .* at the margin \(0\.2\)"):
-        check_alive([learning, collapsed, collapsed, collapsed], PHASE, margin=0.2)
+    check_alive([collapsed] * 2, PHASE)
+    check_alive([collapsed, collapsed, learning], PHASE)
+    with pytest.raises(CollapseError, match=r"triplets has collapsed: for 3 epochs .* has stood at 0\.0001"):
+        check_alive([learning, collapsed, collapsed, collapsed], PHASE)
     with pytest.raises(CollapseError, match="triplets has collapsed"):
-        check_alive([{**collapsed, "loss": 0.4, "genre_loss": 0.2, "copy_loss": 0.2}] * 3, PHASE, margin=0.2)
+        check_alive([{**collapsed, "loss": math.log(2)}] * 3, PHASE)  # where the soft margin leaves it
     with pytest.raises(CollapseError, match="loss of triplets is nan after epoch 1"):
-        check_alive([{"loss": float("nan")}], PHASE, margin=0.2)
+        check_alive([{"loss": float("nan")}], PHASE)
 
 
 @pytest.mark.parametrize("loss", ["triplet_semi_hard", "triplet_hard"])
@@ -411,7 +412,7 @@ def test_a_training_that_collapses_ends_and_the_champion_stays(
     store.swap_pointer(CHAMPION_KEY, {"version": "m-before"}, None)
     champion = store.read_bytes(CHAMPION_KEY)
     phase = small.model.phases[1].model_copy(update={"loss": loss, "learning_rate": 1e-6})
-    settings = with_model(small, phases=(phase,))
+    settings = with_model(small, phases=(phase,), plain_half=loss == "triplet_hard")  # which must not hide it
     ref = assemble_dataset(settings, store)
     with Examples(read_dataset(ref.version, store), store, small.model.cache_folder / "shards") as examples:
         encoder = read_or_make_initial(read_dataset(ref.version, store), examples, store).encoder

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from trailer_ml.errors import MissingObjectError, NoModelError
+from trailer_ml.errors import MissingObjectError, ModelMismatchError, NoModelError
 from trailer_ml.model.dataset import DatasetShard
 from trailer_ml.records import CopyFigures, Estimate, Evaluation, Record, Version
 from trailer_ml.settings import FeatureSettings, ModelSettings
@@ -55,6 +55,8 @@ class ModelCard(Record):
     """How a trailer has to be looked at before this model can embed it."""
     dataset_key: str
     shards: tuple[DatasetShard, ...]
+    bad_shards: tuple[str, ...] = ()
+    """Keys of those that were left out: their bytes were not those of their manifests."""
     n_trailers: dict[str, int]
     """By split."""
     n_films: dict[str, int]
@@ -80,8 +82,15 @@ def read_card(version: str, store: Store) -> ModelCard:
 
     Raises:
         NoModelError: there is no such model, or it has not been evaluated.
+        ModelMismatchError: it was written by code of another schema.
     """
     try:
         return ModelCard.model_validate(store.read_json(card_key(version)))
     except MissingObjectError as error:
         raise NoModelError(f"there is no model {version}: `trailer-ml train` makes one") from error
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ModelMismatchError(
+            f"{card_key(version)} was written by another version of the code ({where}: {error.errors()[0]['msg']}): "
+            "train a model with this one, or go on with that version"
+        ) from error

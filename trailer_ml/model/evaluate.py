@@ -132,6 +132,7 @@ def _measure_first(dataset: DatasetRef, settings: Settings, store: Store) -> Eva
         features=described.features,
         dataset_key=dataset_key(described.version),
         shards=described.shards,
+        bad_shards=described.bad_shards,
         n_trailers=dict(Counter(trailer.split for trailer in described.trailers)),
         n_films={split: len(films) for split, films in _films_by_split(described).items()},
         test_films=tuple(sorted(_films_by_split(described)["test"])),

@@ -12,14 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trailer_ml.errors import DataError, SettingsError
+from trailer_ml.errors import DataError
 from trailer_ml.model import archive
 from trailer_ml.model.backbones import CALIBRATION_FRAMES, calibrate, load_backbone
-from trailer_ml.model.towers import BATCH, build_encoder, frame_model
+from trailer_ml.model.towers import BATCH, MAX_DEVIATIONS, build_encoder, frame_model, n_learned
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import model_key, sha256_of, sha256_of_file
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from trailer_ml.model.dataset import Dataset
     from trailer_ml.model.examples import Arrays, Examples
     from trailer_ml.settings import ModelSettings
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SHORTEST = 0.01
+"""Of the length of the longest direction: what is shorter is noise and is not made longer any more."""
+_EPSILON = 1e-12
 _SAMPLE_TRAILERS = 64
 """So many training trailers, drawn by the seed, set the scale of what comes out of the backbone."""
 
@@ -42,18 +47,10 @@ class Initial(NamedTuple):
 def set_up_keras(settings: ModelSettings) -> None:
     """Make what follows depend on the settings only.
 
-    Python, numpy and TensorFlow are seeded, no operation may race, and layers get the precision asked for.
-
-    Raises:
-        SettingsError: several accelerators were asked for.
+    Python, numpy and TensorFlow are seeded, no operation may race, and new layers are of float32.
     """
-    if settings.use_distribution:
-        raise SettingsError(
-            "TRAILER_MODEL_USE_DISTRIBUTION: Keras has no data parallelism on the TensorFlow backend; "
-            "train on one accelerator"
-        )
     keras.utils.set_random_seed(settings.seed)
-    keras.mixed_precision.set_global_policy("mixed_float16" if settings.mixed_precision else "float32")
+    keras.mixed_precision.set_global_policy("float32")
     tf.config.experimental.enable_op_determinism()
 
 
@@ -108,13 +105,43 @@ def _sample(dataset: Dataset, examples: Examples) -> Arrays:
 
 
 def _standardise(encoder: keras.Model, sample: Arrays) -> None:
-    """Give each channel that leaves the backbone mean 0 and variance 1 over the frames of the sample."""
+    """Give what leaves the backbone, and the spectrum of the sound, mean 0 and variance 1 over the sample."""
     look = frame_model(encoder)
     vectors = [
         look.predict_on_batch(sample.frames[start : start + BATCH])[sample.frame_mask[start : start + BATCH]]
         for start in range(0, len(sample.frames), BATCH)
     ]
-    encoder.get_layer("video_tower").get_layer("standardise").adapt(np.concatenate(vectors)[None])
+    _fit(encoder.get_layer("video_tower"), "video", np.concatenate(vectors)[None])
+    audio = encoder.get_layer("audio_tower")
+    if sample.has_audio.any() and n_learned(encoder, "audio") < audio.output_shape[-1]:
+        look = keras.Model(audio.inputs[0], audio.get_layer("spectrum").output)
+        _fit(audio, "audio", look.predict_on_batch(sample.spectrogram[sample.has_audio]))
+
+
+def _fit(tower: keras.Model, name: str, rows: NDArray[np.float32]) -> None:
+    """Standardise by rows (..., c), and project what is not learned on their principal directions."""
+    standardise = tower.get_layer("standardise")
+    standardise.adapt(rows)
+    if tower.get_layer(f"{name}_projection").units < tower.output_shape[-1]:
+        kernel = tower.get_layer(f"{name}_directions").kernel
+        standard = np.clip(keras.ops.convert_to_numpy(standardise(rows)), -MAX_DEVIATIONS, MAX_DEVIATIONS)
+        kernel.assign(find_directions(standard.reshape(-1, rows.shape[-1]), kernel.shape[1]))
+
+
+def find_directions(rows: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """The n directions in which rows vary most, each divided by the root of how much: so none drowns the others.
+
+    Args:
+        rows: (m, c) float, of mean 0.
+        n: directions.
+
+    Returns:
+        (c, n) float; zeros where there are not that many.
+    """
+    _, lengths, directions = np.linalg.svd(rows, full_matrices=False)
+    lengths = np.maximum(lengths / max(lengths[0], _EPSILON), _SHORTEST)
+    kernel = (directions / np.sqrt(lengths)[:, None])[:n].T
+    return np.pad(kernel, ((0, 0), (0, n - kernel.shape[1])))
 
 
 def _key(dataset: Dataset, ending: str) -> str:

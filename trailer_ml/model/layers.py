@@ -84,6 +84,11 @@ def _find_preprocessing(name: str | None) -> Any:
 class UnitVector(keras.layers.Layer):
     """(n, d) float and (n,) bool -> (n, d): unit rows, and zero rows where the part is missing."""
 
+    def compute_output_spec(self, vectors: Any, is_present: Any) -> Any:
+        """Keras does not find d by itself."""
+        del is_present
+        return keras.KerasTensor(vectors.shape, "float32")
+
     def call(self, vectors: Any, is_present: Any) -> Any:
         """Unit or zero rows; float32 even in mixed precision, for these rows are what distances are taken of."""
         vectors = ops.cast(vectors, "float32")

@@ -126,8 +126,32 @@ def triplet_hard_loss(
     return ops.cast(ops.mean(terms), vectors.dtype)
 
 
+def n_devices() -> int:
+    """Over how many devices a batch is shared out, where this is called."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def gather(values: Any) -> Any:
+    """The whole batch where each of several devices has a part of it: triplets are made of all of it."""
+    if n_devices() == 1:
+        return values
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context.all_gather(values, axis=0) if context else values  # none while Keras only looks at the shapes
+
+
 class _TripletLoss(keras.losses.Loss):
-    """What both losses keep."""
+    """What both losses keep, and how they go over several devices: each has the whole loss, and adds its share."""
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of the whole batch, divided among the devices, for Keras adds up what they give."""
+        loss = super().__call__(gather(y_true), gather(y_pred), sample_weight)
+        return loss / n_devices()
 
     def __init__(self, margin: float = 1.0, distance: Distance = "L2", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -223,7 +247,7 @@ class ActiveTripletShare(keras.metrics.Mean):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add one batch."""
         del sample_weight
-        vectors = ops.cast(y_pred, "float32")
+        y_true, vectors = gather(y_true), ops.cast(gather(y_pred), "float32")
         if self.mining == "triplet_hard":
             share = ops.mean(ops.cast(hard_gaps(y_true, vectors, self.distance) + self.margin > 0, "float32"))
         else:
@@ -241,6 +265,6 @@ class MeanPairDistance(keras.metrics.Mean):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add one batch."""
         del y_true, sample_weight
-        distances = pairwise_distances(ops.cast(y_pred, "float32"))
+        distances = pairwise_distances(ops.cast(gather(y_pred), "float32"))
         n = ops.cast(ops.shape(distances)[0], "float32")
         super().update_state(ops.sum(distances) / ops.maximum(n * (n - 1.0), 1.0))

@@ -214,7 +214,13 @@ def load_encoder(store: Store, version: str | None = None, cache_folder: Path | 
     keep_newest(path)
     from trailer_ml.model.encoder import Encoder
 
-    return Encoder.from_file(path, version, card.features)
+    encoder = Encoder.from_file(path, version, card.features)
+    if (encoder.video_dim, encoder.audio_dim) != (card.video_dim, card.audio_dim):
+        raise ModelMismatchError(
+            f"model {version} makes vectors of {encoder.video_dim} + {encoder.audio_dim} numbers, and its card says "
+            f"{card.video_dim} + {card.audio_dim}"
+        )
+    return encoder
 
 
 def _champion_figure(evaluation: Evaluation, champion: str | None, store: Store) -> float | None:

@@ -8,6 +8,10 @@
 The backbone stands before the towers as a layer of its own, so that while it is frozen the rest can be trained on
 features that were computed once.
 
+Half of a tower's vector is learned: by the LSTM over the frames, by the ConvNet over the spectrogram. The other half
+goes past them: the mean of the backbone's vectors, the mean and the spread of each pitch, on fixed directions. It knows
+one trailer from another whatever the training was about (docs/decisions/0020).
+
 Does not belong here: training and data.
 """
 
@@ -28,7 +32,7 @@ BATCH = 8
 """Trailers that go through a backbone at once where nothing is trained: 80 frames, a few hundred MB at 224 pixels."""
 _AUDIO_CHANNELS = (16, 32, 64, 96)
 _DROPOUT = 0.3
-_MAX_DEVIATIONS = 5.0  # a channel that was nearly constant in training must not shout when it is not
+MAX_DEVIATIONS = 5.0  # a channel that was nearly constant in training must not shout when it is not
 _LOGIT_SCALE = 8.0  # unit vectors have small logits: without this the softmax stays flat for many epochs
 HEAD_NAMES = ("video_genre", "audio_genre")
 """The genre classifiers of the warm-up, one on each tower."""
@@ -64,15 +68,39 @@ def build_video_tower(shape: tuple[int, int], settings: ModelSettings) -> keras.
     vectors = keras.Input(shape, name="frame_vectors")
     mask = keras.Input(shape[:1], dtype="bool", name="mask")
     x = layers.Normalization(name="standardise")(vectors)
-    x = ops.clip(x, -_MAX_DEVIATIONS, _MAX_DEVIATIONS)
-    x = layers.Dropout(_DROPOUT, name="video_dropout")(x)
+    standard = ops.clip(x, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+    x = layers.Dropout(_DROPOUT, name="video_dropout")(standard)
     x = layers.Dense(settings.lstm_units, activation="relu", name="frame_projection")(x)
     # cuDNN's LSTM refuses a trailer without frames; ten steps are cheap without it.
     x = layers.LSTM(settings.lstm_units, return_sequences=True, use_cudnn=False, name="lstm")(x, mask=mask)
     x = MaskedMean(name="frame_mean")(x, mask)
-    x = layers.Dense(settings.video_dim, name="video_projection")(x)
-    unit = UnitVector(name="video_unit", dtype="float32")(x, ops.any(mask, axis=1))
+    mean = MaskedMean(name="plain_mean")(standard, mask)
+    unit = _beside_plain(x, mean, ops.any(mask, axis=1), settings, "video")
     return keras.Model([vectors, mask], unit, name="video_tower")
+
+
+def _beside_plain(learned: Any, plain: Any, is_present: Any, settings: ModelSettings, name: str) -> Any:
+    """What a tower has learned, and beside it, in a half of its own, what is known without learning.
+
+    Args:
+        learned: (n, m) float, as the tower's layers leave it.
+        plain: (n, k) float, standardised; a fixed projection shortens it.
+        is_present: (n,) bool; the others are rows of zeros.
+        settings: the sizes.
+        name: video or audio.
+
+    Returns:
+        (n, video_dim or audio_dim) unit rows, the learned half first.
+    """
+    size = settings.video_dim if name == "video" else settings.audio_dim
+    n_plain = size // 2 if settings.plain_half else 0
+    x = layers.Dense(size - n_plain, name=f"{name}_projection")(learned)
+    x = UnitVector(name=f"{name}_learned", dtype="float32")(x, is_present)
+    if not n_plain:
+        return x
+    plain = layers.Dense(n_plain, use_bias=False, trainable=False, name=f"{name}_directions")(plain)
+    plain = UnitVector(name=f"{name}_plain", dtype="float32")(plain, is_present)
+    return JoinParts(name=f"{name}_unit", dtype="float32")(x, plain)
 
 
 def build_audio_tower(size: int, settings: ModelSettings) -> keras.Model:
@@ -87,6 +115,9 @@ def build_audio_tower(size: int, settings: ModelSettings) -> keras.Model:
     if size != settings.spectrogram_size:
         wanted = settings.spectrogram_size
         x = layers.Resizing(wanted, wanted, antialias=True, name="resize")(x)
+    spectrum = layers.Flatten(name="spectrum")(ops.concatenate([ops.mean(x, axis=2), ops.std(x, axis=2)], axis=-1))
+    spectrum = layers.Normalization(name="standardise")(spectrum)
+    spectrum = ops.clip(spectrum, -MAX_DEVIATIONS, MAX_DEVIATIONS)
     for number, channels in enumerate(_AUDIO_CHANNELS):
         x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"conv_{number}")(x)
         x = layers.MaxPooling2D(name=f"pool_{number}")(x)  # first, so that what follows has a quarter of the work
@@ -95,8 +126,7 @@ def build_audio_tower(size: int, settings: ModelSettings) -> keras.Model:
     x = ops.concatenate([ops.mean(x, axis=2), ops.max(x, axis=2)], axis=-1)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dropout(_DROPOUT, name="audio_dropout")(x)
-    x = layers.Dense(settings.audio_dim, name="audio_projection")(x)
-    unit = UnitVector(name="audio_unit", dtype="float32")(x, is_heard)
+    unit = _beside_plain(x, spectrum, is_heard, settings, "audio")
     return keras.Model([spectrogram, is_heard], unit, name="audio_tower")
 
 
@@ -110,8 +140,9 @@ def build_trainer(encoder: keras.Model, n_genres: int, *, is_classifier: bool, w
         with_backbone: False: it starts from the backbone's vectors instead of from frames.
 
     Returns:
-        (frames or frame_vectors, frame_mask, spectrogram, has_audio) -> {"embedding": (n, v + a), "copy": the same}, or
-        {"video_genre": (n, n_genres), "audio_genre": (n, n_genres)} logits.
+        (frames or frame_vectors, frame_mask, spectrogram, has_audio) -> {"embedding": (n, v + a), "copy": the same,
+        "learned": its learned numbers, unit rows}, or {"video_genre": (n, n_genres), "audio_genre": (n, n_genres)}
+        logits, which know the learned numbers only.
     """
     frames, frame_mask, spectrogram, has_audio = encoder.inputs
     backbone = encoder.get_layer("backbone")
@@ -123,10 +154,23 @@ def build_trainer(encoder: keras.Model, n_genres: int, *, is_classifier: bool, w
     video = encoder.get_layer("video_tower")([frame_vectors, frame_mask])
     audio = encoder.get_layer("audio_tower")([spectrogram, has_audio])
     outputs: dict[str, Any] = {}
+    learned = [part[:, : n_learned(encoder, name)] for name, part in zip(HEAD_NAMES, (video, audio), strict=True)]
     if is_classifier:
-        for name, part in zip(HEAD_NAMES, (video, audio), strict=True):
+        for name, part in zip(HEAD_NAMES, learned, strict=True):
             scaled = layers.Rescaling(_LOGIT_SCALE, name=f"{name}_scale", dtype="float32")(part)
             outputs[name] = layers.Dense(n_genres, name=name, dtype="float32")(scaled)
     else:
         outputs["embedding"] = outputs["copy"] = encoder.get_layer("join")(video, audio)
+        outputs["learned"] = JoinParts(name="learned", dtype="float32")(*learned)
     return keras.Model([start, frame_mask, spectrogram, has_audio], outputs, name="trainer")
+
+
+def n_learned(encoder: keras.Model, name: str) -> int:
+    """How many of the numbers of a tower are learned: the first ones.
+
+    Args:
+        encoder: as of `build_encoder`.
+        name: begins with video or audio.
+    """
+    part = name.partition("_")[0]
+    return int(encoder.get_layer(f"{part}_tower").get_layer(f"{part}_projection").units)
