@@ -25,7 +25,7 @@ Last run: {machine}.
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last three)"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last four)"
     )
     parser.add_argument("--n", type=int, help="how many worlds `worlds` makes")
     parser.add_argument("--write", action="store_true")

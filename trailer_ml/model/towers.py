@@ -10,7 +10,7 @@ features that were computed once.
 
 Half of a tower's vector is learned: by the LSTM over the frames, by the ConvNet over the spectrogram. The other half
 goes past them: the mean of the backbone's vectors, the mean and the spread of each pitch, on fixed directions. It knows
-one trailer from another whatever the training was about (docs/decisions/0020).
+one trailer from another whatever the training was about (docs/decisions/0021).
 
 Does not belong here: training and data.
 """
