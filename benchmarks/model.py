@@ -27,7 +27,7 @@ from trailer_ml.model.dataset import assemble_dataset
 from trailer_ml.model.devices import choose_precision
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.examples import Examples
-from trailer_ml.model.towers import BATCH, frame_model
+from trailer_ml.model.towers import BATCH, frame_model, small_spectrogram_model
 from trailer_ml.model.train import _Training, label_outputs
 from trailer_ml.records import BatchRef, Receipt, ShardManifest, Trailer
 from trailer_ml.settings import PhaseSettings, Settings, load_settings
@@ -130,7 +130,7 @@ def measure_reading(examples: Any, path: Path) -> list[list[str]]:
 
 def measure_phases(training: Any) -> list[list[str]]:
     """An epoch of each phase; of a frozen one also as it is without kept features."""
-    rows, look = [], frame_model(training.encoder)
+    rows, look, shrink = [], frame_model(training.encoder), small_spectrogram_model(training.encoder)
     for number, phase in enumerate(training.model.phases):
         trainer = training._compile(phase)
         plan = training._plan(number, 0)
@@ -140,7 +140,7 @@ def measure_phases(training: Any) -> list[list[str]]:
         n_epochs = KEPT_EPOCHS if is_frozen else 1
         calls = {"epoch": lambda: [run_epoch(trainer, plan, load) for _ in range(n_epochs)]}  # noqa: B023 - called here
         if is_frozen:
-            calls["recomputed"] = lambda: run_epoch(trainer, plan, partial(recompute_vectors, training, look))  # noqa: B023
+            calls["recomputed"] = lambda: run_epoch(trainer, plan, partial(recompute_vectors, training, look, shrink))  # noqa: B023
         wall = interleaved(calls, rounds=1, measure=wall_seconds)
         epoch_s = wall["epoch"] / n_epochs
         ratio = ""
@@ -162,13 +162,16 @@ def run_epoch(trainer: Any, plan: list[Batch], load: Callable[..., list[np.ndarr
         trainer.train_on_batch(inputs, label_outputs(trainer, batch))
 
 
-def recompute_vectors(training: Any, look: keras.Model, batch: Batch, rng: np.random.Generator) -> list[np.ndarray]:
+def recompute_vectors(
+    training: Any, look: keras.Model, shrink: keras.Model, batch: Batch, rng: np.random.Generator
+) -> list[np.ndarray]:
     """What `_load_frozen` gives, without having kept anything."""
     arrays = training.examples.read([int(number) for number in batch.numbers])
     frames = vary_frames(arrays.frames, rng)
     vectors = [look.predict_on_batch(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
     kept, mask = drop_frames(np.concatenate(vectors), arrays.frame_mask, rng)
-    return [kept, mask, vary_spectrograms(arrays.spectrogram, rng), arrays.has_audio]
+    small = np.rint(shrink.predict_on_batch(arrays.spectrogram)).astype(np.uint8)
+    return [kept, mask, vary_spectrograms(small, rng), arrays.has_audio]
 
 
 def measure_embedding(training: Any) -> list[list[str]]:

@@ -22,7 +22,14 @@ from trailer_ml.model.checkpoints import Checkpoint
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.initial import find_directions
 from trailer_ml.model.layers import FrameBackbone
-from trailer_ml.model.towers import build_encoder, build_trainer, build_video_tower, n_learned
+from trailer_ml.model.towers import (
+    build_encoder,
+    build_trainer,
+    build_video_tower,
+    frame_model,
+    n_learned,
+    small_spectrogram_model,
+)
 from trailer_ml.model.train import set_trainable
 from trailer_ml.settings import FeatureSettings, ModelSettings
 from trailer_ml.storage import Store, backbone_key
@@ -67,6 +74,21 @@ def test_a_score_is_the_sum_of_its_video_and_audio_share(encoder: keras.Model) -
     np.testing.assert_allclose(np.square(vectors[:, :6]).sum(axis=1), 0.5, rtol=1e-5)
     video, audio = split_scores(vectors[0], vectors, 6)
     np.testing.assert_allclose(video + audio, vectors @ vectors[0], rtol=1e-5)
+
+
+def test_what_is_kept_of_a_frozen_backbone_gives_the_same_vectors(encoder: keras.Model) -> None:
+    frames, mask, spectrogram, has_audio = arrays()
+    kept = frame_model(encoder).predict_on_batch(frames)
+    small = np.rint(small_spectrogram_model(encoder).predict_on_batch(spectrogram)).astype(np.uint8)
+    assert small.shape == (5, 32, 32, 3)
+    trainers = [build_trainer(encoder, 3, is_classifier=False, with_backbone=each) for each in (True, False)]
+    whole, quick = (
+        trainer.predict_on_batch(inputs)["embedding"]
+        for trainer, inputs in zip(
+            trainers, [[frames, mask, spectrogram, has_audio], [kept, mask, small, has_audio]], strict=True
+        )
+    )
+    np.testing.assert_allclose(quick, whole, atol=0.01)  # the small spectrogram is kept in whole numbers
 
 
 def test_a_missing_part_is_zero_and_the_other_is_all(encoder: keras.Model) -> None:

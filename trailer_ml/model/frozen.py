@@ -1,5 +1,7 @@
 """What a frozen backbone makes of every frame: computed once, kept in the store, read from memory-mapped files.
 
+Beside it in the files lie the spectrograms, made as small as the audio tower wants them.
+
 An epoch that trains only what stands behind the backbone then costs what that costs. Kept by backbone, weights and
 shard, so another model on the same backbone finds it too.
 
@@ -22,7 +24,7 @@ from trailer_ml.model.augment import vary_frames
 from trailer_ml.model.backbones import weights_digest
 from trailer_ml.model.copies import keep_newest
 from trailer_ml.model.dataset import CODE_SCHEMA
-from trailer_ml.model.towers import BATCH, frame_model
+from trailer_ml.model.towers import BATCH, frame_model, small_spectrogram_model
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import backbone_key, encode_json
 
@@ -48,7 +50,7 @@ class Frozen(NamedTuple):
     frame_mask: NDArray[np.bool_]
     """(n, n_frames)."""
     spectrogram: NDArray[np.uint8]
-    """(n, h, w, 3)."""
+    """(n, s, s, 3), as small as the audio tower wants it."""
     has_audio: NDArray[np.bool_]
     """(n,)."""
 
@@ -77,12 +79,12 @@ def keep_frozen(dataset: Dataset, examples: Examples, encoder: keras.Model, stor
 
 def _fill(folder: Path, dataset: Dataset, examples: Examples, encoder: keras.Model, digest: str, store: Store) -> None:
     folder.mkdir()
-    look = frame_model(encoder)
-    n, n_frames, size = len(dataset.trailers), dataset.features.n_frames, dataset.features.image_size
+    look, shrink = frame_model(encoder), small_spectrogram_model(encoder)
+    n, n_frames = len(dataset.trailers), dataset.features.n_frames
     files = Frozen(
         vectors=_create(folder, "vectors", (n, N_VIEWS, n_frames, look.output_shape[-1]), np.float16),
         frame_mask=_create(folder, "frame_mask", (n, n_frames), np.bool_),
-        spectrogram=_create(folder, "spectrogram", (n, size, size, 3), np.uint8),
+        spectrogram=_create(folder, "spectrogram", (n, *shrink.output_shape[1:]), np.uint8),
         has_audio=_create(folder, "has_audio", (n,), np.bool_),
     )
     for shard, members in groupby(range(n), key=lambda number: dataset.trailers[number].shard):
@@ -93,8 +95,8 @@ def _fill(folder: Path, dataset: Dataset, examples: Examples, encoder: keras.Mod
         for start in range(0, len(numbers), BATCH):
             some = numbers[start : start + BATCH]
             arrays = examples.read(some)
-            files.frame_mask[some], files.spectrogram[some] = arrays.frame_mask, arrays.spectrogram
-            files.has_audio[some] = arrays.has_audio
+            files.frame_mask[some], files.has_audio[some] = arrays.frame_mask, arrays.has_audio
+            files.spectrogram[some] = np.rint(shrink.predict_on_batch(arrays.spectrogram))
             if kept is None:
                 computed.append(_vectors(look, arrays, rng))
         if kept is None:

@@ -15,7 +15,14 @@ import tensorflow as tf
 from trailer_ml.errors import DataError
 from trailer_ml.model import archive
 from trailer_ml.model.backbones import CALIBRATION_FRAMES, calibrate, load_backbone
-from trailer_ml.model.towers import BATCH, MAX_DEVIATIONS, build_encoder, frame_model, n_learned
+from trailer_ml.model.towers import (
+    BATCH,
+    MAX_DEVIATIONS,
+    build_encoder,
+    frame_model,
+    n_learned,
+    small_spectrogram_model,
+)
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import model_key, sha256_of, sha256_of_file
 
@@ -114,8 +121,9 @@ def _standardise(encoder: keras.Model, sample: Arrays) -> None:
     _fit(encoder.get_layer("video_tower"), "video", np.concatenate(vectors)[None])
     audio = encoder.get_layer("audio_tower")
     if sample.has_audio.any() and n_learned(encoder, "audio") < audio.output_shape[-1]:
+        small = small_spectrogram_model(encoder).predict_on_batch(sample.spectrogram[sample.has_audio])
         look = keras.Model(audio.inputs[0], audio.get_layer("spectrum").output)
-        _fit(audio, "audio", look.predict_on_batch(sample.spectrogram[sample.has_audio]))
+        _fit(audio, "audio", look.predict_on_batch(small))
 
 
 def _fit(tower: keras.Model, name: str, rows: NDArray[np.float32]) -> None:

@@ -2,11 +2,11 @@
 
     frames (f, h, w, 3) u8 ─ backbone ─ (f, c) ─┐
     frame_mask (f,) bool ───────────────────────┴─ video_tower ─ unit (v,) ─┐
-    spectrogram (h, w, 3) u8 ─┐                                             ├─ join ─ unit (v + a,)
-    has_audio () bool ────────┴─ audio_tower ─ unit (a,) ───────────────────┘
+    spectrogram (h, w, 3) u8 ─ shrink ─┐                                    ├─ join ─ unit (v + a,)
+    has_audio () bool ─────────────────┴─ audio_tower ─ unit (a,) ──────────┘
 
-The backbone stands before the towers as a layer of its own, so that while it is frozen the rest can be trained on
-features that were computed once.
+The backbone, and what makes the spectrogram smaller, stand before the towers as layers of their own, so that while the
+backbone is frozen the rest can be trained on what was computed once.
 
 Half of a tower's vector is learned: by the LSTM over the frames, by the ConvNet over the spectrogram. The other half
 goes past them: the mean of the backbone's vectors, the mean and the spread of each pitch, on fixed directions. It knows
@@ -53,7 +53,8 @@ def build_encoder(backbone: FrameBackbone, settings: ModelSettings, features: Fe
     has_audio = keras.Input((), dtype="bool", name="has_audio")
     frame_vectors = backbone(frames)
     video = build_video_tower(frame_vectors.shape[1:], settings)([frame_vectors, frame_mask])
-    audio = build_audio_tower(size, settings)([spectrogram, has_audio])
+    small = layers.Resizing(*[settings.spectrogram_size] * 2, antialias=True, name="shrink")(spectrogram)
+    audio = build_audio_tower(settings)([small, has_audio])
     joined = JoinParts(name="join", dtype="float32")(video, audio)
     return keras.Model([frames, frame_mask, spectrogram, has_audio], joined, name="encoder")
 
@@ -103,18 +104,20 @@ def _beside_plain(learned: Any, plain: Any, is_present: Any, settings: ModelSett
     return JoinParts(name=f"{name}_unit", dtype="float32")(x, plain)
 
 
-def build_audio_tower(size: int, settings: ModelSettings) -> keras.Model:
-    """(n, size, size, 3) uint8, (n,) bool -> (n, audio_dim): unit rows, zero where there is no sound.
+def small_spectrogram_model(encoder: keras.Model) -> keras.Model:
+    """What the audio tower is given of a spectrogram: (n, h, w, 3) uint8 -> (n, s, s, 3) float, 0 to 255."""
+    return keras.Model(encoder.inputs[2], encoder.get_layer("shrink").output, name="small_spectrogram_model")
+
+
+def build_audio_tower(settings: ModelSettings) -> keras.Model:
+    """(n, s, s, 3) float, 0 to 255, (n,) bool -> (n, audio_dim): unit rows, zero where there is no sound.
 
     Rows of the picture are pitch, columns are time. Time is averaged away at the end, pitch is not: a bass is no
     whistle, but it does not matter when it is heard.
     """
-    spectrogram = keras.Input((size, size, 3), dtype="uint8", name="picture")
+    spectrogram = keras.Input((settings.spectrogram_size, settings.spectrogram_size, 3), name="picture")
     is_heard = keras.Input((), dtype="bool", name="is_heard")
     x = layers.Rescaling(1 / 255, name="rescale")(spectrogram)
-    if size != settings.spectrogram_size:
-        wanted = settings.spectrogram_size
-        x = layers.Resizing(wanted, wanted, antialias=True, name="resize")(x)
     spectrum = layers.Flatten(name="spectrum")(ops.concatenate([ops.mean(x, axis=2), ops.std(x, axis=2)], axis=-1))
     spectrum = layers.Normalization(name="standardise")(spectrum)
     spectrum = ops.clip(spectrum, -MAX_DEVIATIONS, MAX_DEVIATIONS)
@@ -137,7 +140,7 @@ def build_trainer(encoder: keras.Model, n_genres: int, *, is_classifier: bool, w
         encoder: whose weights training changes.
         n_genres: classes.
         is_classifier: whether it answers with genres, by a classifier on each tower, or with embeddings.
-        with_backbone: False: it starts from the backbone's vectors instead of from frames.
+        with_backbone: False: it starts from the backbone's vectors and small spectrograms, uint8, not from pictures.
 
     Returns:
         (frames or frame_vectors, frame_mask, spectrogram, has_audio) -> {"embedding": (n, v + a), "copy": the same,
@@ -146,13 +149,14 @@ def build_trainer(encoder: keras.Model, n_genres: int, *, is_classifier: bool, w
     """
     frames, frame_mask, spectrogram, has_audio = encoder.inputs
     backbone = encoder.get_layer("backbone")
+    shrink = encoder.get_layer("shrink")
     if with_backbone:
-        start = frames
-        frame_vectors = backbone(frames)
+        start, frame_vectors, small = frames, backbone(frames), shrink(spectrogram)
     else:
         start = frame_vectors = keras.Input(backbone.output.shape[1:], name="frame_vectors")
+        spectrogram = small = keras.Input(shrink.output.shape[1:], dtype="uint8", name="small_spectrogram")
     video = encoder.get_layer("video_tower")([frame_vectors, frame_mask])
-    audio = encoder.get_layer("audio_tower")([spectrogram, has_audio])
+    audio = encoder.get_layer("audio_tower")([small, has_audio])
     outputs: dict[str, Any] = {}
     learned = [part[:, : n_learned(encoder, name)] for name, part in zip(HEAD_NAMES, (video, audio), strict=True)]
     if is_classifier:
