@@ -137,7 +137,7 @@ def tree() -> str:
             if path.is_dir() and (path / "__init__.py").exists():
                 about = _docstring(path / "__init__.py").splitlines()[0]
             elif path.suffix == ".py" and path.name != "__init__.py":
-                about = (_docstring(path) or " ").splitlines()[0]
+                about = (_docstring(path) or " ").splitlines()[0].lstrip("# ")
             elif path == ROOT / top:
                 about = "What Airflow reads." if top == "dags" else "What Airflow loads."
             else:
