@@ -220,6 +220,7 @@ SMALL_MODEL = ModelSettings(
     lstm_units=16,
     video_dim=8,
     audio_dim=8,
+    plain_half=False,  # its directions are found in training trailers, and here are none
 )
 
 
