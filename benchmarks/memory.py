@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.films import SET, find_film
 from benchmarks.measure import table
+from benchmarks.stored import put_catalog, put_shard
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.features.extract import extract_features
-from trailer_ml.records import BatchRef, Receipt, ShardManifest, Trailer
+from trailer_ml.records import BatchRef, Receipt, Trailer
 from trailer_ml.settings import FeatureSettings, ModelSettings, PhaseSettings, Settings, as_environment, load_settings
-from trailer_ml.shards.schema import SCHEMA_VERSION, to_example
+from trailer_ml.shards.schema import to_example
 from trailer_ml.shards.tfrecord import decode_example, encode_example, write_record
-from trailer_ml.storage import Store, catalog_key, sha256_of_file, shard_key, shard_manifest_key
+from trailer_ml.storage import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def put_records(n: int, store: Store, folder: Path) -> None:
         )
         for number in range(n)
     ]
-    store.put_bytes(catalog_key(DAY), "".join(trailer.model_dump_json() + "\n" for trailer in trailers).encode())
+    put_catalog(trailers, store)
     for number, start in enumerate(range(0, n, PER_SHARD)):
         members = trailers[start : start + PER_SHARD]
         path, batch = folder / "a.tfrecord", BatchRef(listed_on=DAY, number=number)
@@ -79,20 +80,7 @@ def put_records(n: int, store: Store, folder: Path) -> None:
             for place, trailer in enumerate(members):
                 own = {"trailer_id": [trailer.trailer_id.encode()], "film_id": [trailer.film_id.encode()]}
                 write_record(file, encode_example({**records[place % N_FILMS], **own}))
-        store.put_file(shard_key(batch), path)
-        manifest = ShardManifest(
-            key=shard_key(batch),
-            sha256=sha256_of_file(path),
-            size_bytes=path.stat().st_size,
-            count=len(members),
-            trailer_ids=tuple(trailer.trailer_id for trailer in members),
-            film_ids=tuple(trailer.film_id for trailer in members),
-            sampler=FEATURES.sampler,
-            features=FEATURES.model_dump(mode="json"),
-            schema_version=SCHEMA_VERSION,
-            extractor_version=FEATURES.extractor_version,
-        )
-        store.put_json(shard_manifest_key(batch), manifest.to_json())
+        put_shard(path, batch, members, FEATURES, store)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks.measure import interleaved, table, wall_seconds
+from benchmarks.stored import put_catalog, put_shard
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.features.extract import Features
 from trailer_ml.model.augment import drop_frames, vary_frames, vary_spectrograms
@@ -29,11 +30,11 @@ from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.towers import BATCH, frame_model, small_spectrogram_model
 from trailer_ml.model.train import _Training, label_outputs
-from trailer_ml.records import BatchRef, Receipt, ShardManifest, Trailer
+from trailer_ml.records import BatchRef, Receipt, Trailer
 from trailer_ml.settings import PhaseSettings, Settings, load_settings
-from trailer_ml.shards.schema import SCHEMA_VERSION, decode_picture, to_example
+from trailer_ml.shards.schema import decode_picture, to_example
 from trailer_ml.shards.tfrecord import decode_example, read_raw_records, write_record
-from trailer_ml.storage import Store, catalog_key, sha256_of_file, shard_key, shard_manifest_key
+from trailer_ml.storage import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,22 +89,8 @@ def put_trailers(store: Store, folder: Path, settings: Settings) -> Path:
                 trailer_id="a", sha256="0" * 64, size_bytes=1, duration_s=150, streams=(), source_url="", downloader=""
             )
             write_record(file, to_example(trailers[-1], make_features(number), receipt, settings.features))
-    batch = BatchRef(listed_on=DAY, number=0)
-    store.put_bytes(catalog_key(DAY), "".join(trailer.model_dump_json() + "\n" for trailer in trailers).encode())
-    store.put_file(shard_key(batch), path)
-    manifest = ShardManifest(
-        key=shard_key(batch),
-        sha256=sha256_of_file(path),
-        size_bytes=path.stat().st_size,
-        count=N,
-        trailer_ids=tuple(trailer.trailer_id for trailer in trailers),
-        film_ids=tuple(trailer.film_id for trailer in trailers),
-        sampler="exact",
-        features=settings.features.model_dump(mode="json"),
-        schema_version=SCHEMA_VERSION,
-        extractor_version="pyav-2",
-    )
-    store.put_json(shard_manifest_key(batch), manifest.to_json())
+    put_catalog(trailers, store)
+    put_shard(path, BatchRef(listed_on=DAY, number=0), trailers, settings.features, store)
     return path
 
 

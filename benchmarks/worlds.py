@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from benchmarks.measure import table
+from benchmarks.stored import put_catalog, put_shard
 from trailer_ml.demo.profile import demo_settings
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.demo.studio import make_world
@@ -24,11 +25,11 @@ from trailer_ml.features.pool import extract_many
 from trailer_ml.model.dataset import assemble_dataset
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.train import _Training
-from trailer_ml.records import BatchRef, Receipt, ShardManifest, Trailer
+from trailer_ml.records import BatchRef, Receipt, Trailer
 from trailer_ml.settings import Settings
-from trailer_ml.shards.schema import SCHEMA_VERSION, to_example
+from trailer_ml.shards.schema import to_example
 from trailer_ml.shards.tfrecord import write_record
-from trailer_ml.storage import Store, catalog_key, sha256_of_file, shard_key, shard_manifest_key
+from trailer_ml.storage import Store
 
 N_FILMS, SECONDS, FIRST_SEED, N = 42, 16.0, 101, 3
 DAY = dt.date(2026, 11, 22)
@@ -65,7 +66,7 @@ def measure_world(seed: int, folder: Path, settings: Settings) -> tuple[int, int
     ]  # fmt: skip
     features = [each for _, each in seen]
     store = Store(settings.store)
-    put_shard(trailers, features, folder / "a.tfrecord", settings, store)
+    put_trailers(trailers, features, folder / "a.tfrecord", settings, store)
     dataset = assemble_dataset(settings, store)
     _Training(dataset, settings, store).run(is_warm_up=True)
     training = _Training(dataset, settings, store)
@@ -82,28 +83,15 @@ def measure_world(seed: int, folder: Path, settings: Settings) -> tuple[int, int
     return n_right, len(world.ads)
 
 
-def put_shard(trailers: list[Trailer], features: list[Features], path: Path, settings: Settings, store: Store) -> None:
+def put_trailers(
+    trailers: list[Trailer], features: list[Features], path: Path, settings: Settings, store: Store
+) -> None:
     """The catalog of a day, and one shard with all of it."""
-    batch = BatchRef(listed_on=trailers[0].listed_on, number=0)
     receipt = Receipt(
         trailer_id="a", sha256="0" * 64, size_bytes=1, duration_s=SECONDS, streams=(), source_url="", downloader=""
     )
     with path.open("wb") as file:
         for trailer, each in zip(trailers, features, strict=True):
             write_record(file, to_example(trailer, each, receipt, settings.features))
-    lines = "".join(trailer.model_dump_json() + "\n" for trailer in trailers)
-    store.put_bytes(catalog_key(batch.listed_on), lines.encode())
-    store.put_file(shard_key(batch), path)
-    manifest = ShardManifest(
-        key=shard_key(batch),
-        sha256=sha256_of_file(path),
-        size_bytes=path.stat().st_size,
-        count=len(trailers),
-        trailer_ids=tuple(trailer.trailer_id for trailer in trailers),
-        film_ids=tuple(trailer.film_id for trailer in trailers),
-        sampler="exact",
-        features=settings.features.model_dump(mode="json"),
-        schema_version=SCHEMA_VERSION,
-        extractor_version=features[0].extractor_version,
-    )
-    store.put_json(shard_manifest_key(batch), manifest.to_json())
+    put_catalog(trailers, store)
+    put_shard(path, BatchRef(listed_on=DAY, number=0), trailers, settings.features, store)
