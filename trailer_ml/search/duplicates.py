@@ -42,8 +42,7 @@ def find_duplicates(
     """Groups of trailers that are nearly the same, the closest group first, with what speaks for it.
 
     Candidates are the trailers of one film, those whose vectors are near, and of each the nearest few; what they show
-    decides. Where the frames
-    of one can be read no longer, the cosine stands alone, and its evidence is not confirmed.
+    decides. Where the frames of one can be read no longer, the cosine stands alone, and its evidence is not confirmed.
 
     Args:
         settings: the threshold, and where copies are kept on this machine.
