@@ -55,7 +55,7 @@ docs: $(VENV)/.installed  ## write the generated pages of docs/ and the README's
 bench: $(VENV)/.installed  ## repeat the figures of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
 
-bench-model: $(VENV)/.installed  ## the model's figures: reading, epochs, trailers a second, share of a GPU's peak
+bench-model: $(VENV)/.installed  ## the model's figures: reading, epochs, trailers a second
 	@$(BIN)/python -m benchmarks model
 
 bench-features: $(VENV)/.installed  ## ours beside the seed recipe and other libraries, on films made once in .cache

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "memory", "index", "service")
-BY_NAME = ("index_peers", "million", "overhead", "worlds")
-"""Asked for by name only: they install other libraries, need servers, or take minutes and gigabytes."""
+BY_NAME = ("gpu", "index_peers", "million", "overhead", "worlds")
+"""Asked for by name only: they install other libraries, need a GPU or servers, or take minutes and gigabytes."""
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
@@ -25,7 +25,7 @@ Last run: {machine}.
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last four)"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last five)"
     )
     parser.add_argument("--n", type=int, help="how many worlds `worlds` makes")
     parser.add_argument("--write", action="store_true")

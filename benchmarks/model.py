@@ -1,4 +1,4 @@
-"""The model: reading for training, epochs with and without kept features, trailers a second, the share of a peak.
+"""The model: reading for training, epochs with and without kept features, trailers a second.
 
 Data and weights are random. What is timed is the code that trains: `Examples`, `keep_frozen`, a phase's own epoch.
 TRAILER_MODEL_BACKBONE=/path/to/a.keras measures another backbone than the default one.
@@ -18,14 +18,13 @@ import keras
 import numpy as np
 from PIL import Image, ImageFilter
 
+from benchmarks.gpu import count_flops
 from benchmarks.measure import interleaved, table, wall_seconds
 from benchmarks.stored import put_catalog, put_shard
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.features.extract import Features
 from trailer_ml.model.augment import drop_frames, vary_frames, vary_spectrograms
-from trailer_ml.model.backbones import leaf_layers
 from trailer_ml.model.dataset import assemble_dataset
-from trailer_ml.model.devices import choose_precision
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.towers import BATCH, frame_model, small_spectrogram_model
@@ -53,14 +52,6 @@ PHASES = (
     PhaseSettings(name="triplet-all", loss="triplet_semi_hard", epochs=1, learning_rate=1e-5, trainable_layers=-1),
 )[: 4 if HAS_GPU else 3]
 """Without a GPU the last would take minutes a step and more memory than most machines have."""
-PEAK_TFLOPS = {
-    "A100": {"float32": 19.5, "mixed_bfloat16": 312.0, "mixed_float16": 312.0},
-    "H100": {"float32": 67.0, "mixed_bfloat16": 989.0, "mixed_float16": 989.0},
-    "H200": {"float32": 67.0, "mixed_bfloat16": 989.0, "mixed_float16": 989.0},
-    "L4": {"float32": 30.3, "mixed_bfloat16": 121.0, "mixed_float16": 121.0},
-    "T4": {"float32": 8.1, "mixed_float16": 65.0},
-}
-"""10^12 operations a second that the makers state, without sparsity: float32 without TF32, 16 bits on tensor cores."""
 
 
 def make_features(number: int) -> Features:
@@ -162,51 +153,12 @@ def recompute_vectors(
 
 
 def measure_embedding(training: Any) -> list[list[str]]:
-    """Whole trailers to vectors, and what share of the device's peak the backbone's arithmetic is."""
+    """Whole trailers to vectors, and the arithmetic of the backbone in it."""
     arrays = training.examples.read(range(BATCH))
     encoder = Encoder(training.encoder, "m-0", training.dataset.features)
     seconds = interleaved({"embed": lambda: encoder.embed(*arrays)}, rounds=3, measure=wall_seconds)["embed"]
-    flops = count_flops(training.encoder) * BATCH
-    rows = [["embedding", f"{BATCH / seconds:.2f} trailers/s", f"{flops / seconds / 1e9:.1f} GFLOP/s"]]
-    name = device_name() if HAS_GPU else ""
-    policy = choose_precision(training.model)
-    peak = next((speeds.get(policy) for part, speeds in PEAK_TFLOPS.items() if part in name), None)
-    if not HAS_GPU:
-        share = "no GPU here"
-    elif peak is None:
-        share = f"the peak of {name} in {policy} is not in our table"
-    else:
-        share = f"{flops / seconds / 1e12 / peak:.1%} of {peak:g} TFLOP/s ({name}, {policy})"
-    return [*rows, ["share of the device's peak arithmetic", share, ""]]
-
-
-def count_flops(encoder: keras.Model) -> float:
-    """Operations for one trailer: two for each multiplication of the convolutions and dense layers of its backbone."""
-    layer = encoder.get_layer("backbone")
-    total = 0.0
-    for part in leaf_layers(layer.backbone):
-        if isinstance(part, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D | keras.layers.SeparableConv2D):
-            total += 2.0 * np.prod(part.output.shape[1:]) * np.prod(part.kernel_size)
-        elif isinstance(part, keras.layers.Conv2D):
-            total += 2.0 * np.prod(part.output.shape[1:]) * np.prod(part.kernel.shape[:3])
-        elif isinstance(part, keras.layers.Dense):
-            total += 2.0 * np.prod(part.kernel.shape)
-    return float(total) * encoder.inputs[0].shape[1]
-
-
-def device_name() -> str:
-    """Of the first GPU, as its maker calls it."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return str(torch.cuda.get_device_name(0))
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return str(jax.devices()[0].device_kind)
-    import tensorflow as tf
-
-    return str(tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])["device_name"])
+    flops = count_flops(training.encoder.get_layer("backbone").backbone) * arrays.frames.shape[1] * BATCH
+    return [["embedding", f"{BATCH / seconds:.2f} trailers/s", f"{flops / seconds / 1e9:.1f} GFLOP/s"]]
 
 
 def run() -> str:

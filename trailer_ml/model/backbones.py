@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from trailer_ml.errors import DataError, SettingsError
-from trailer_ml.model.layers import UNIT_RANGE, FrameBackbone
+from trailer_ml.model.layers import UNIT_RANGE, FrameBackbone, leaf_layers
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import backbone_key, encode_json, sha256_of_file
 
@@ -96,14 +96,6 @@ def calibrate(layer: FrameBackbone, frames: NDArray[np.uint8]) -> None:
     tf.function(lambda pictures: layer.backbone(layer.prepare(pictures), training=True))(frames[:CALIBRATION_FRAMES])
     for norm, (momentum, trainable) in zip(norms, before, strict=True):
         norm.momentum, norm.trainable = momentum, trainable
-
-
-def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model in order, those of models inside it included."""
-    leaves = []
-    for layer in model.layers:
-        leaves += leaf_layers(layer) if isinstance(layer, keras.Model) else [layer]
-    return leaves
 
 
 def weights_digest(layer: FrameBackbone) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_SCHEMA = 5
+CODE_SCHEMA = 6
 """Goes up when the same shards and settings would give another model."""
 
 Split = Literal["train", "validation", "test"]

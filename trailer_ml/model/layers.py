@@ -6,12 +6,16 @@ Does not belong here: how they are put together (towers.py).
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from trailer_ml.model.losses import PACKAGE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _EPSILON = 1e-12
 UNIT_RANGE = "0..1"
@@ -44,8 +48,7 @@ class FrameBackbone(keras.layers.Layer):
         """(..., h, w, 3) uint8 -> (m, image_size, image_size, 3) float, as the backbone wants them."""
         pictures = ops.cast(ops.reshape(frames, (-1, *frames.shape[-3:])), self.compute_dtype)
         if tuple(pictures.shape[1:3]) != (self.image_size, self.image_size):
-            size = (self.image_size, self.image_size)
-            pictures = ops.image.resize(pictures, size, interpolation="bilinear", antialias=True)
+            pictures = resize(pictures, self.image_size)
         return self._preprocess(pictures) if self._preprocess else pictures
 
     def call(self, frames: Any) -> Any:
@@ -78,6 +81,46 @@ def _find_preprocessing(name: str | None) -> Any:
     if name == UNIT_RANGE:
         return lambda pictures: pictures / 255
     return importlib.import_module(f"keras.applications.{name}").preprocess_input if name else None
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Shrink(keras.layers.Layer):
+    """(n, h, w, c) -> (n, size, size, c) float.
+
+    Args:
+        size: pixels, height and width.
+    """
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, pictures: Any) -> Any:
+        """Scaled pictures."""
+        return resize(ops.cast(pictures, self.compute_dtype), self.size)
+
+    def get_config(self) -> dict[str, Any]:
+        """What it takes to make it again."""
+        return {**super().get_config(), "size": self.size}
+
+
+def resize(pictures: Any, size: int) -> Any:
+    """(n, h, w, c) float -> (n, size, size, c): bilinear with antialiasing, as `keras.ops.image.resize`.
+
+    It is two products with a matrix, for TensorFlow has no other way for it on a GPU or through XLA.
+    """
+    _, height, width, channels = pictures.shape
+    down, across = (ops.cast(_interpolation(n, size), pictures.dtype) for n in (height, width))
+    rows = ops.matmul(down, ops.reshape(pictures, (-1, height, width * channels)))
+    return ops.matmul(across, ops.reshape(rows, (-1, size, width, channels)))
+
+
+def _interpolation(n_from: int, n_to: int) -> NDArray[np.float32]:
+    """(n_to, n_from): with what weights each pixel of a line goes into each of another; each row adds up to 1."""
+    reach = max(n_from / n_to, 1.0)
+    centres = (np.arange(n_to) + 0.5) * n_from / n_to - 0.5
+    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(n_from) - centres[:, None]) / reach)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -122,3 +165,11 @@ class MaskedMean(keras.layers.Layer):
         """The mean over the frames."""
         counts = ops.cast(frame_mask, vectors.dtype)[:, :, None]
         return ops.sum(vectors * counts, axis=1) / ops.maximum(ops.sum(counts, axis=1), 1.0)
+
+
+def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model in order, those of models inside it included."""
+    leaves = []
+    for layer in model.layers:
+        leaves += leaf_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return leaves

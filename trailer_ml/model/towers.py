@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import layers, ops
 
-from trailer_ml.model.layers import JoinParts, MaskedMean, UnitVector
+from trailer_ml.model.layers import JoinParts, MaskedMean, Shrink, UnitVector
 
 if TYPE_CHECKING:
     from trailer_ml.model.layers import FrameBackbone
@@ -53,7 +53,7 @@ def build_encoder(backbone: FrameBackbone, settings: ModelSettings, features: Fe
     has_audio = keras.Input((), dtype="bool", name="has_audio")
     frame_vectors = backbone(frames)
     video = build_video_tower(frame_vectors.shape[1:], settings)([frame_vectors, frame_mask])
-    small = layers.Resizing(*[settings.spectrogram_size] * 2, antialias=True, name="shrink")(spectrogram)
+    small = Shrink(settings.spectrogram_size, name="shrink")(spectrogram)
     audio = build_audio_tower(settings)([small, has_audio])
     joined = JoinParts(name="join", dtype="float32")(video, audio)
     return keras.Model([frames, frame_mask, spectrogram, has_audio], joined, name="encoder")

@@ -23,13 +23,13 @@ import numpy as np
 from trailer_ml.errors import CollapseError, DataError
 from trailer_ml.model import checkpoints, devices
 from trailer_ml.model.augment import drop_frames, vary_frames, vary_spectrograms
-from trailer_ml.model.backbones import leaf_layers
 from trailer_ml.model.batches import plan_epoch, show_twice
 from trailer_ml.model.card import PhaseHistory
 from trailer_ml.model.dataset import read_dataset
 from trailer_ml.model.examples import Examples
 from trailer_ml.model.frozen import N_VIEWS, keep_frozen
 from trailer_ml.model.initial import read_or_make_initial, set_up_keras
+from trailer_ml.model.layers import leaf_layers
 from trailer_ml.model.losses import LOSSES, ActiveTripletShare, MeanPairDistance
 from trailer_ml.model.stopping import end_on_sigterm
 from trailer_ml.model.towers import HEAD_NAMES, build_trainer
