@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from trailer_ml.storage import Store
 
 PICTURE_SIZE = 168
-_AD_PICTURE_AT_S = 3.0
 
 
 def write_report(results: Results, store: Store, world_folder: Path, folder: Path) -> Path:
@@ -69,12 +68,12 @@ class _Pictures:
         return self._made[trailer_id]
 
     def of_ad(self, name: str) -> str:
-        """A frame of a commercial."""
+        """The frame of a commercial that is most like all of them: none of a cut or a fade."""
         with tempfile.TemporaryDirectory(prefix="trailer-ml-report-") as folder:
             frame = Path(folder, "frame.png")
             video = self._world_folder / "ads" / f"{name}.mp4"
-            arguments = [find_ffmpeg(None), "-nostdin", "-v", "error", "-ss", str(_AD_PICTURE_AT_S), "-i", str(video),
-                         "-frames:v", "1", str(frame)]  # fmt: skip
+            arguments = [find_ffmpeg(None), "-nostdin", "-v", "error", "-i", str(video),
+                         "-vf", "thumbnail=n=1000", "-frames:v", "1", str(frame)]  # fmt: skip
             run_child(arguments, timeout_s=30)
             return cut_picture(frame.read_bytes())
 
