@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_an_unknown_trailer_names_those_that_are_close(run, put_embedded, make_v
     assert [answer["trailer_id"][-2:] for answer in sorted(answers, key=lambda answer: answer["trailer_id"])] == [
         "02", "08", "14", "26"
     ]  # fmt: skip
-    assert run("similar", "imdb-vi0000001", "--year-from", "2100") == (0, "", "")
+    status, out, err = run("similar", "imdb-vi0000001", "--year-from", "2100")
+    assert (status, out, one_line(err)) == (0, "", "trailer-ml: no trailer of the index is what was asked for\n")
 
 
 def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, settings, store):
@@ -126,7 +128,7 @@ def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, s
     "argv",
     [
         *(["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["extract", "a.mp4"]),
-        *(["crawl", "--day", "yesterday"], ["evaluate", "m-1", "m-2"]),
+        *(["crawl", "--day", "yesterday"], ["similar", "x", "-k", "x"], ["evaluate", "m-1", "m-2"]),
         *([command, "--day", "2026-11-22", "--until", "2026-11-21"] for command in ("crawl", "download", "shard")),
         *(["match"], ["match", "a.mp4", "--ads", "ads"], ["similar", "x", "--year-from", "old"]),
         *(["duplicates", "--score", score] for score in ("nan", "5", "-1.1", "inf", "high")),
@@ -137,6 +139,7 @@ def test_wrong_usage_is_exit_2(run, argv):
     status, out, err = run(*argv)
     assert (status, out) == (2, "")
     assert err.startswith("usage:")
+    assert "invalid _" not in err  # nor any other name that only the code knows
 
 
 def test_until_alone_counts_from_yesterday(run):
@@ -340,6 +343,29 @@ def test_a_debug_run_shows_where(run, monkeypatch):
     monkeypatch.setenv("TRAILER_STORE_BUKET", "x")
     with pytest.raises(cli.TrailerError):
         run("status", "--debug")
+
+
+def test_where_nothing_is_shown_it_is_said_why(run):
+    for command in (["review"], ["download", "--day", "2026-11-22"], ["shard", "--day", "2026-11-22"]):
+        status, out, err = run(*command)
+        assert (status, out) == (0, "")
+        assert one_line(err).startswith("trailer-ml: no")
+
+
+def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, err = run("extract", "a.mp4", "--out", tmp_path / "file")
+    assert status == 1
+    assert one_line(err).startswith(f"trailer-ml: {tmp_path}/file: File exists")
+    with Path("/dev/full").open("w") as full:
+        code = "import sys; from trailer_ml import cli; sys.exit(cli.main(['sources']))"
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert "trailer-ml: the disk is full" in done.stderr
+
+
+def test_ctrl_c_is_one_line(run, monkeypatch):
+    monkeypatch.setattr(cli, "_show", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert run("sources") == (130, "", "trailer-ml: stopped; what is done stays done\n")
 
 
 def test_libraries_do_not_write_between_the_lines():

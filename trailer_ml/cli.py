@@ -9,13 +9,16 @@ Does not belong here: work. A command reads its arguments, calls one function of
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
+import errno
 import inspect
 import json
 import logging
 import os
 import sys
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -36,6 +39,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAMED = 5  # of what is bad, so many are named
+_NOTHING = {
+    "download": "nothing to do: no batch of these days is without a shard",
+    "shard": "nothing to do: no batch of these days is without a shard",
+    "review": "no trailer waits for a person",
+    "embed": "nothing to do: every shard has its vectors",
+    "similar": "no trailer of the index is what was asked for",
+    "duplicates": "no two trailers are nearly the same",
+}
+"""What is said where a command has nothing to show, so that silence is not taken for a fault."""
 
 
 class Context(NamedTuple):
@@ -340,6 +352,12 @@ def make_parser() -> argparse.ArgumentParser:
         description="Looks at movie trailers and knows which are alike.",
         epilog="Settings come from TRAILER_* variables: docs/settings.md lists them.",
     )
+    parser.add_argument(
+        "--version",
+        action="version",
+        help="the version, and nothing else",
+        version=f"%(prog)s {metadata.version('trailer-ml')}",
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print what came back as JSON, one object a line")
     common.add_argument("--debug", action="store_true", help="log everything, and show tracebacks")
@@ -373,8 +391,8 @@ def _add_making(add: Add) -> None:
     function: Callable[[Context], Any]
     for function in (crawl, download, shard):
         command = add(function)
-        command.add_argument("--day", type=dt.date.fromisoformat, help="listed on this day (default: yesterday, UTC)")
-        command.add_argument("--until", type=dt.date.fromisoformat, help="every day up to and including this one")
+        command.add_argument("--day", type=_day, help="listed on this day (default: yesterday, UTC)")
+        command.add_argument("--until", type=_day, help="every day up to and including this one")
     add(review).add_argument("--accept", metavar="TRAILER_ID", help="take this one in")
     command = add(extract)
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
@@ -460,35 +478,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return run_demo(arguments.folder, once=arguments.once, cluster=arguments.cluster)
         settings = load_settings()
-        _show(arguments.run(Context(arguments, settings, Store(settings.store))), as_json=arguments.json)
+        result = arguments.run(Context(arguments, settings, Store(settings.store)))
+        if not _show(result, as_json=arguments.json) and (told := _NOTHING.get(arguments.run.__name__)):
+            print(f"trailer-ml: {told}", file=sys.stderr)
     except TrailerError as error:
         if arguments.debug:
             raise
         print(f"trailer-ml: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("trailer-ml: stopped; what is done stays done", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # a person gets one line, also for what nobody foresaw
         if arguments.debug:
             raise
-        print(f"trailer-ml: unexpected {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        print(f"trailer-ml: {_describe(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _show(result: Any, *, as_json: bool) -> None:
-    records = [result] if isinstance(result, Record) else result
-    for record in records:
+def _show(result: Any, *, as_json: bool) -> int:
+    """Print the records; how many there were."""
+    number = 0
+    for number, record in enumerate([result] if isinstance(result, Record) else result, start=1):  # noqa: B007
         print(json.dumps(record.to_json(), ensure_ascii=False) if as_json else as_text(record), flush=True)
+    return number
+
+
+def _describe(error: Exception) -> str:
+    """What nobody foresaw, in one line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror} (--out, TMPDIR and TRAILER_..._CACHE_FOLDER say where files go)"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full (--out, TMPDIR and TRAILER_..._CACHE_FOLDER say where files go)"
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+
+
+def _day(text: str) -> dt.date:
+    with contextlib.suppress(ValueError):
+        return dt.date.fromisoformat(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no day, such as 2026-11-22")
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -498,10 +535,10 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _cosine(text: str) -> float:
-    number = float(text)
-    if not -1 <= number <= 1:  # and so is "nan", which is neither
-        raise argparse.ArgumentTypeError(f"{text} is no cosine: -1 to 1")
-    return number
+    with contextlib.suppress(ValueError):
+        if -1 <= (number := float(text)) <= 1:  # "nan" is neither
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no cosine: -1 to 1")
 
 
 def _days(context: Context) -> Iterator[Interval]:

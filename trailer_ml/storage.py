@@ -173,6 +173,7 @@ class Store:
             retries={"mode": "standard", "max_attempts": 5},
             connect_timeout=5,
             read_timeout=60,
+            max_pool_connections=50,  # more than the service has threads; past it urllib3 warns of each that is closed
             # Since 1.36 boto3 adds checksums by default that other servers than AWS's refuse (boto3 #4392).
             request_checksum_calculation="when_required" if self.settings.endpoint_url else "when_supported",
             response_checksum_validation="when_required" if self.settings.endpoint_url else "when_supported",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trailer_ml.demo.jobs import StageTime
-from trailer_ml.demo.report import PICTURE_SIZE, as_data_uri, write_report
+from trailer_ml.demo.report import PICTURE_SIZE, cut_picture, write_report
 from trailer_ml.demo.results import Results, SetAside, Sheet, result_lines
 from trailer_ml.demo.studio import make_world
 from trailer_ml.model.card import ModelCard
@@ -86,7 +86,7 @@ def test_the_page(results: Results, store: Store, put_thumbs: Callable[[int], No
 
 def test_a_picture_is_small_and_square() -> None:
     frame = np.random.default_rng(0).integers(0, 255, (180, 320, 3), np.uint8)
-    uri = as_data_uri(encode_jpeg(frame, 95))
+    uri = cut_picture(encode_jpeg(frame, 95))
     assert uri.startswith("data:image/jpeg;base64,")
     assert len(uri) < 4 * PICTURE_SIZE**2
 

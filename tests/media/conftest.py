@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,7 +17,7 @@ import pytest
 
 from trailer_ml.media.ffmpeg import find_ffmpeg
 from trailer_ml.records import BatchRef, Quarantine, Trailer
-from trailer_ml.settings import CatalogSettings, MediaSettings, Settings
+from trailer_ml.settings import CatalogSettings, MediaSettings, Settings, as_environment
 from trailer_ml.storage import Store, batch_key, catalog_key
 
 
@@ -27,6 +29,15 @@ def run_ffmpeg(*arguments: object, to: Path) -> Path:
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=12:duration=4")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=330:duration=4")
+DOWNLOAD = """
+import sys
+from trailer_ml.media.download import download_batch
+from trailer_ml.records import BatchRef
+from trailer_ml.settings import load_settings
+from trailer_ml.storage import Store
+settings = load_settings()
+download_batch(BatchRef.from_path(sys.argv[1]), settings, Store(settings.store))
+"""
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "24", "-movflags", "+faststart")
 
 
@@ -229,6 +240,26 @@ def make_batch(store: Store) -> Callable[..., BatchRef]:
     """Put trailers with these URLs, by id, into the catalog and one batch."""
     numbers = itertools.count(20)
     return lambda urls: put_batch(store, urls, next(numbers))
+
+
+@pytest.fixture
+def start_download(media_settings: Settings, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Download a batch in a process of its own that runs some code `first`; its temporary files are in tmp_path."""
+
+    def start(batch: BatchRef, first: str = "") -> subprocess.Popen[bytes]:
+        keys = {
+            "AWS_ACCESS_KEY_ID": media_settings.store.access_key_id.get_secret_value(),
+            "AWS_SECRET_ACCESS_KEY": media_settings.store.secret_access_key.get_secret_value(),
+            "TMPDIR": str(tmp_path),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", f"{first}\n{DOWNLOAD}", batch.path],
+            env={**os.environ, **as_environment(media_settings), **keys},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,7 @@ import datetime as dt
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,6 @@ from trailer_ml.errors import MissingObjectError
 from trailer_ml.media import fetch
 from trailer_ml.media.download import download_batch, download_videos
 from trailer_ml.records import BatchRef, Quarantine, Receipt
-from trailer_ml.settings import as_environment
 from trailer_ml.storage import tombstone_key
 
 PAST = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -308,57 +304,3 @@ def test_a_trailer_that_is_taken_down_while_it_is_fetched_does_not_stay(
 def test_a_batch_that_is_not_there_is_an_error(media_settings, store):
     with pytest.raises(MissingObjectError):
         download_batch(BatchRef(listed_on=dt.date(2026, 1, 1), number=7), media_settings, store)
-
-
-def test_kill_9_in_the_middle_and_the_next_try_finishes(
-    fault_site, media_settings, store, make_batch, videos, tmp_path
-):
-    good = videos["normal"].read_bytes()
-    stalls = fault_site.send_part(good, 5000, then=fault_site.stall)
-    urls = {
-        "t1": fault_site.put("/1.mp4", fault_site.send(good)),
-        "t2": fault_site.put("/2.mp4", fault_site.send(good), stalls, fault_site.send(good)),
-        "t3": fault_site.put("/3.mp4", fault_site.send(good)),
-    }
-    batch = make_batch(urls)
-    code = (
-        "from trailer_ml.media.download import download_batch\nfrom trailer_ml.records import BatchRef\n"
-        "from trailer_ml.settings import load_settings\nfrom trailer_ml.storage import Store\n"
-        "settings = load_settings()\n"
-        f"download_batch(BatchRef.from_path({batch.path!r}), settings, Store(settings.store))\n"
-    )
-    keys = {
-        "AWS_ACCESS_KEY_ID": media_settings.store.access_key_id.get_secret_value(),
-        "AWS_SECRET_ACCESS_KEY": media_settings.store.secret_access_key.get_secret_value(),
-        "TMPDIR": str(tmp_path),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, **as_environment(media_settings), **keys}
-    )
-    deadline = time.monotonic() + 60
-    while fault_site.seen["/2.mp4"] < 2:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert sorted(store.list_keys("media/")) == ["media/t1.json", "media/t1.mp4"]
-    while any(str(tmp_path) in command for command in working_folders()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert list(tmp_path.glob("trailer-ml-download-*"))  # what the killed one left behind
-
-    n_first = fault_site.seen["/1.mp4"]
-    summary = download_batch(batch, media_settings, store)
-    assert (summary.n_reused, summary.n_downloaded) == (1, 2)
-    assert fault_site.seen["/1.mp4"] == n_first
-    assert {store.read_bytes(f"media/{trailer_id}.mp4") for trailer_id in urls} == {good}
-    assert not list(tmp_path.glob("trailer-ml-download-*"))
-
-
-def working_folders():
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            yield str(path.readlink())
-        except OSError:
-            continue

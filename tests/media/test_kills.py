@@ -1,13 +1,9 @@
 """The downloading task is ended by a signal, wherever it stands; the next run finishes, and sweeps.
 
-kill -9 in the middle of a file is in test_download.py. What a kill left there the next run on the same machine sweeps;
-that any other stage does, too, is in test_scratch.py.
+What a kill left there the next run on the same machine sweeps; that any other stage does, too, is in test_scratch.py.
 """
 
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,14 +11,10 @@ from pathlib import Path
 import pytest
 
 from trailer_ml.media.download import download_batch
-from trailer_ml.settings import as_environment
 
-CODE = """
-import sys, time
-from trailer_ml.media.download import download_batch
+STOP = """
+import time
 from trailer_ml.media.fetch import _Downloader
-from trailer_ml.records import BatchRef
-from trailer_ml.settings import load_settings
 from trailer_ml.storage import Store
 
 def stop_before(cls, name, is_it):
@@ -34,16 +26,13 @@ def stop_before(cls, name, is_it):
         return call(self, *arguments)
     setattr(cls, name, stop)
 
-path, moment = sys.argv[1:]
-if moment == "before the child answers":
-    stop_before(_Downloader, "_receive", lambda *_: True)
-elif moment == "before the receipt":
-    stop_before(Store, "create_json", lambda key, _: key == "media/t2.json")
-elif moment == "after the receipt":
-    stop_before(Store, "delete", lambda key: key == "quarantine/download/t2.json")
-settings = load_settings()
-download_batch(BatchRef.from_path(path), settings, Store(settings.store))
 """
+STOPS = {
+    "before the child answers": STOP + 'stop_before(_Downloader, "_receive", lambda *_: True)',
+    "in the middle": "",
+    "before the receipt": STOP + 'stop_before(Store, "create_json", lambda key, _: key == "media/t2.json")',
+    "after the receipt": STOP + 'stop_before(Store, "delete", lambda key: key == "quarantine/download/t2.json")',
+}
 MOMENTS = {  # and what is in the store then
     "before the child answers": [],
     "in the middle": ["t1.json", "t1.mp4"],
@@ -51,7 +40,7 @@ MOMENTS = {  # and what is in the store then
     "after the receipt": ["t1.json", "t1.mp4", "t2.json", "t2.mp4"],
 }
 CASES = [
-    *((signal.SIGKILL, moment) for moment in MOMENTS if moment != "in the middle"),
+    *((signal.SIGKILL, moment) for moment in MOMENTS),
     *(
         (number, moment)
         for number in (signal.SIGTERM, signal.SIGINT)
@@ -66,7 +55,9 @@ def _own_temporary_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "moment"), CASES)
-def test_the_next_run_finishes(fault_site, media_settings, store, make_batch, videos, tmp_path, number, moment):
+def test_the_next_run_finishes(
+    fault_site, media_settings, store, make_batch, start_download, videos, tmp_path, *, number, moment
+):
     data = videos["silent"].read_bytes()
     good, stalls = fault_site.send(data), fault_site.send_part(data, 5000, then=fault_site.stall)
     second = [good, stalls, good] if moment == "in the middle" else [good]
@@ -76,7 +67,7 @@ def test_the_next_run_finishes(fault_site, media_settings, store, make_batch, vi
         "t3": fault_site.put("/3.mp4", good),
     }
     batch = make_batch(urls)
-    with _start(batch, moment, media_settings, tmp_path) as process:
+    with start_download(batch, STOPS[moment]) as process:
         if moment == "in the middle":
             _wait(lambda: fault_site.seen["/2.mp4"] >= 2 and list(tmp_path.rglob("*.part")))
         else:
@@ -97,20 +88,6 @@ def test_the_next_run_finishes(fault_site, media_settings, store, make_batch, vi
         path = f"/{trailer_id[1:]}.mp4"
         assert fault_site.seen[path] - n_asked[path] == (0 if f"{trailer_id}.json" in MOMENTS[moment] else 2)
     assert list(tmp_path.iterdir()) == []
-
-
-def _start(batch, moment, settings, folder):
-    keys = {
-        "AWS_ACCESS_KEY_ID": settings.store.access_key_id.get_secret_value(),
-        "AWS_SECRET_ACCESS_KEY": settings.store.secret_access_key.get_secret_value(),
-        "TMPDIR": str(folder),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", CODE, batch.path, moment],
-        env={**os.environ, **as_environment(settings), **keys},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
 
 
 def _wait(is_so):

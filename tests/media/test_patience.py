@@ -1,10 +1,7 @@
 """Who is given up, and when: a source's bad hour, a kill in the middle and a wait that says nothing are no verdicts."""
 
 import datetime as dt
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 
 import pytest
@@ -12,7 +9,6 @@ import pytest
 from trailer_ml.errors import TooManyLossesError
 from trailer_ml.media.download import download_batch, download_videos
 from trailer_ml.records import BatchRef
-from trailer_ml.settings import as_environment
 from trailer_ml.storage import batch_key
 
 PAST = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -133,28 +129,14 @@ def test_what_an_earlier_batch_lost_is_no_news(
     assert download_batch(second, once, store).waiting == {"unavailable": 3}
 
 
-def test_a_kill_before_the_end_hides_no_losses(fault_site, media_settings, store, make_batch, tmp_path):
+def test_a_kill_before_the_end_hides_no_losses(fault_site, media_settings, store, make_batch, start_download):
     stalls = fault_site.send_part(b"x" * 9000, 5000, then=fault_site.stall)
     urls = {f"t{number}": f"{fault_site.url}/none-{number}" for number in range(3)}
     urls["t9"] = fault_site.put("/stalls.mp4", stalls)
     batch = make_batch(urls)
-    code = (
-        "from trailer_ml.media.download import download_batch\nfrom trailer_ml.records import BatchRef\n"
-        "from trailer_ml.settings import load_settings\nfrom trailer_ml.storage import Store\n"
-        "settings = load_settings()\n"
-        f"download_batch(BatchRef.from_path({batch.path!r}), settings, Store(settings.store))\n"
-    )
-    keys = {
-        "AWS_ACCESS_KEY_ID": media_settings.store.access_key_id.get_secret_value(),
-        "AWS_SECRET_ACCESS_KEY": media_settings.store.secret_access_key.get_secret_value(),
-        "TMPDIR": str(tmp_path),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, **as_environment(media_settings), **keys}
-    )
-    fault_site.wait_for("/stalls.mp4", process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with start_download(batch) as process:
+        fault_site.wait_for("/stalls.mp4", process)
+        process.send_signal(signal.SIGKILL)
     fault_site.put("/stalls.mp4", fault_site.send(b"", status=404))
     with pytest.raises(TooManyLossesError, match="4 of 4"):
         download_batch(batch, media_settings, store)

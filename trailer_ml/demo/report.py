@@ -5,7 +5,6 @@ Does not belong here: choosing what is shown (results.py).
 
 from __future__ import annotations
 
-import base64
 import io
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trailer_ml.demo.results import describe_model, describe_status, describe_title
 from trailer_ml.media.ffmpeg import find_ffmpeg
+from trailer_ml.pages import as_data_uri, load_template
 from trailer_ml.processes import run_child
 from trailer_ml.storage import thumb_key
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from trailer_ml.storage import Store
 
 PICTURE_SIZE = 168
-_AD_PICTURE_AT_S = 3.0
 
 
 def write_report(results: Results, store: Store, world_folder: Path, folder: Path) -> Path:
@@ -36,14 +35,11 @@ def write_report(results: Results, store: Store, world_folder: Path, folder: Pat
     Returns:
         The page.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    template = load_template(
+        "trailer_ml.demo", "report.html.j2", title=describe_title, mib=lambda n_bytes: n_bytes // 2**20
     )
-    environment.filters.update(title=describe_title, mib=lambda n_bytes: n_bytes // 2**20)
     pictures = _Pictures(store, world_folder)
-    page = environment.get_template("report.html.j2").render(
+    page = template.render(
         results=results,
         picture=pictures.of_trailer,
         ad_picture=pictures.of_ad,
@@ -68,26 +64,26 @@ class _Pictures:
     def of_trailer(self, trailer_id: str) -> str:
         """The trailer's thumbnail."""
         if trailer_id not in self._made:
-            self._made[trailer_id] = as_data_uri(self._store.read_bytes(thumb_key(trailer_id)))
+            self._made[trailer_id] = cut_picture(self._store.read_bytes(thumb_key(trailer_id)))
         return self._made[trailer_id]
 
     def of_ad(self, name: str) -> str:
-        """A frame of a commercial."""
+        """The frame of a commercial that is most like all of them: none of a cut or a fade."""
         with tempfile.TemporaryDirectory(prefix="trailer-ml-report-") as folder:
             frame = Path(folder, "frame.png")
             video = self._world_folder / "ads" / f"{name}.mp4"
-            arguments = [find_ffmpeg(None), "-nostdin", "-v", "error", "-ss", str(_AD_PICTURE_AT_S), "-i", str(video),
-                         "-frames:v", "1", str(frame)]  # fmt: skip
+            arguments = [find_ffmpeg(None), "-nostdin", "-v", "error", "-i", str(video),
+                         "-vf", "thumbnail=n=1000", "-frames:v", "1", str(frame)]  # fmt: skip
             run_child(arguments, timeout_s=30)
-            return as_data_uri(frame.read_bytes())
+            return cut_picture(frame.read_bytes())
 
 
-def as_data_uri(picture: bytes) -> str:
-    """A picture, cut to a small square."""
+def cut_picture(picture: bytes) -> str:
+    """A picture, cut to a small square, as a data URI."""
     from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(picture)) as image:
         square: Any = ImageOps.fit(image.convert("RGB"), (PICTURE_SIZE, PICTURE_SIZE))
     packed = io.BytesIO()
     square.save(packed, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(packed.getvalue()).decode()}"
+    return as_data_uri(packed.getvalue())

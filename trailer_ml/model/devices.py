@@ -84,11 +84,13 @@ def train_on_batch(
         inputs: arrays of n rows.
         labels: arrays of n rows, by output.
     """
+    # Otherwise Keras makes its metrics while the step is traced, and TensorFlow traces whatever makes variables twice;
+    # and from rows that are shared out already Keras cannot read shapes.
+    with strategy.scope():
+        trainer._symbolic_build(data_batch=(inputs, labels, None))
     n_parts = strategy.num_replicas_in_sync
     if n_parts == 1:
         return trainer.train_on_batch(inputs, labels, return_dict=True)
-    # Keras cannot read shapes from rows that are shared out already.
-    trainer._maybe_symbolic_build(data_batch=(inputs, labels, None))
     trainer.make_train_function()
     trainer.reset_metrics()
     parts = [

@@ -5,11 +5,9 @@ Does not belong here: measuring (evaluate.py), where things go in a drawing (cha
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trailer_ml.catalog.listing import read_taken_down, read_trailers
 from trailer_ml.model import charts
@@ -17,6 +15,7 @@ from trailer_ml.model.alterations import CHANGES
 from trailer_ml.model.near_duplicates import ALL
 from trailer_ml.model.pictures import forget_picture, mark_of, page_key, read_pictures
 from trailer_ml.model.retrieval import METRICS, K
+from trailer_ml.pages import load_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -126,7 +125,10 @@ def render_page(
         return Sheet(shown.by_number[query], float(answers.values[row, METRICS.index("map")]), tuple(found))
 
     places = charts.draw_map(vectors[on_map])
-    return _template().render(
+    template = load_template(
+        "trailer_ml.model", "card.html.j2", figure="{:.3f}".format, words=lambda name: name.replace("_", " ")
+    )
+    return template.render(
         **_figures(card),
         pictures=shown.pictures,
         confusion=charts.count_confusion(nearest, trailers, card.genres),
@@ -198,17 +200,3 @@ def _spread(numbers: list[int], n: int) -> list[int]:
 
 def _is_hit(query: DatasetTrailer, answer: DatasetTrailer) -> bool:
     return not set(query.genres).isdisjoint(answer.genres)
-
-
-@cache
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("trailer_ml.model"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = "{:.3f}".format
-    environment.filters["words"] = lambda name: name.replace("_", " ")
-    return environment.get_template("card.html.j2")

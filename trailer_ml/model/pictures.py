@@ -7,11 +7,11 @@ Does not belong here: what else is on the page (page.py).
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import TYPE_CHECKING
 
 from trailer_ml.errors import MissingObjectError
+from trailer_ml.pages import as_data_uri
 from trailer_ml.storage import model_key, thumb_key
 
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ def _shrink(jpeg: bytes) -> str:
     file = io.BytesIO()
     with Image.open(io.BytesIO(jpeg)) as picture:
         picture.convert("RGB").resize((_SIDE, _SIDE)).save(file, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return as_data_uri(file.getvalue())

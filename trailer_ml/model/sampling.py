@@ -7,7 +7,6 @@ Does not belong here: extracting (videos.py), and how a model is trained and mea
 
 from __future__ import annotations
 
-import html
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from trailer_ml.model.batches import plan_epoch
 from trailer_ml.model.evaluate import evaluate_model
 from trailer_ml.model.train import train_phases, warm_up
 from trailer_ml.model.videos import assemble_videos
+from trailer_ml.pages import load_template
 from trailer_ml.records import Record, Version
 
 if TYPE_CHECKING:
@@ -97,18 +97,9 @@ def compare_samplers(folder: Path, samplers: Sequence[str], settings: Settings, 
 
 def write_comparison(trials: Sequence[SamplerTrial], out: Path) -> None:
     """The trials as `samplers.json` and as a table to look at, `samplers.html`."""
-    header = "".join(f"<th>{name}</th>" for name in _COLUMNS.values())
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_cell(getattr(trial, field))}</td>" for field in _COLUMNS) + "</tr>\n"
-        for trial in trials
-    )
     lost = {file: why for trial in trials for file, why in trial.lost.items()}
-    left_out = "".join(f"<li>{html.escape(file)}: {html.escape(why)}</li>\n" for file, why in lost.items())
-    page = (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Samplers</title>\n'
-        "<style>body{font:16px sans-serif;margin:2em}td,th{padding:.3em .8em;text-align:right}</style>\n"
-        f"<h1>Samplers, side by side</h1>\n<table>\n<tr>{header}</tr>\n{rows}</table>\n"
-        f"<p>Left out of all: {len(lost)}</p>\n<ul>\n{left_out}</ul>\n</html>\n"
+    page = load_template("trailer_ml.model", "samplers.html.j2", cell=_cell).render(
+        columns=_COLUMNS, trials=trials, lost=lost
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -121,7 +112,7 @@ def write_comparison(trials: Sequence[SamplerTrial], out: Path) -> None:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 class VideoBatches(keras.utils.PyDataset):

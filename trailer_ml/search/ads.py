@@ -18,6 +18,7 @@ from trailer_ml.errors import MediaError, SettingsError
 from trailer_ml.index.rest import take_in_rest
 from trailer_ml.index.serve import open_current_index
 from trailer_ml.model.registry import load_encoder
+from trailer_ml.pages import as_data_uri
 from trailer_ml.records import ID_PATTERN, AdFilm, AdMatch, AdsSummary, FramePair
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.search.calibration import percentile_of
@@ -26,7 +27,7 @@ from trailer_ml.search.footage import fetch_videos, look_at_all, split_source
 from trailer_ml.search.neighbours import find_neighbours, find_rows_taken_down
 from trailer_ml.search.placements import RankedFilms
 from trailer_ml.search.reasons import explain_answer, explain_answers, mix_genres
-from trailer_ml.search.report import encode_picture, read_thumbs, render_page
+from trailer_ml.search.report import read_thumbs, render_page
 from trailer_ml.shards.schema import encode_jpeg
 from trailer_ml.storage import ads_key, encode_json
 
@@ -228,4 +229,4 @@ def _encode(frame: NDArray[np.uint8]) -> str:
     from PIL import Image
 
     small = Image.fromarray(frame).resize((_STRIP_SIDE, _STRIP_SIDE), Image.Resampling.BOX)
-    return encode_picture(encode_jpeg(np.asarray(small), _STRIP_QUALITY))
+    return as_data_uri(encode_jpeg(np.asarray(small), _STRIP_QUALITY))

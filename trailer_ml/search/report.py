@@ -1,17 +1,14 @@
-"""Pages that stand alone: one HTML file, pictures inside, nothing fetched from anywhere.
+"""The pages of search: the templates of this room, and the pictures of trailers for them.
 
-Does not belong here: what is on them (see templates/ and who renders them).
+Does not belong here: what every page is (trailer_ml/pages.py), what is on one (see templates/ and who renders them).
 """
 
 from __future__ import annotations
 
-import base64
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from trailer_ml.errors import MissingObjectError
+from trailer_ml.pages import as_data_uri, load_template
 from trailer_ml.storage import thumb_key
 
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ def render_page(template: str, **facts: Any) -> str:
         template: such as `ads.html.j2`.
         **facts: what it shows; a fact it asks for and does not get is an error.
     """
-    return _environment().get_template(template).render(**facts)
+    return load_template("trailer_ml.search", template, percent=_percent).render(**facts)
 
 
 def read_thumbs(trailer_ids: Iterable[str], store: Store) -> dict[str, str]:
@@ -35,26 +32,12 @@ def read_thumbs(trailer_ids: Iterable[str], store: Store) -> dict[str, str]:
     return {trailer_id: _read_thumb(trailer_id, store) for trailer_id in sorted(set(trailer_ids))}
 
 
-def encode_picture(jpeg: bytes) -> str:
-    """JPEG bytes as a data URI."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("trailer_ml.search"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * min(max(share, 0.0), 1.0):.1f}"
-    return environment
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.1f}"
 
 
 def _read_thumb(trailer_id: str, store: Store) -> str:
     try:
-        return encode_picture(store.read_bytes(thumb_key(trailer_id)))
+        return as_data_uri(store.read_bytes(thumb_key(trailer_id)))
     except MissingObjectError:
         return ""
