@@ -52,22 +52,29 @@ def find_duplicates(
     Raises:
         NoIndexError: no index has been published yet.
     """
-    least = settings.search.duplicate_score if threshold is None else threshold
     with open_current_index(store, settings.index.cache_folder) as index:
-        take_in_rest(index, store)
-        left_out = find_rows_taken_down(index, store)
-        near = find_near_pairs(index, least, left_out, n_always=ALWAYS if by_frames else 0)
-        if by_frames:
-            pairs = join_pairs(near, find_pairs_of_films(index, left_out))
-            evidence = _look_closer(index, pairs, least, settings, store)
-        else:
-            pairs, evidence = near, {}
-        links = {
-            pair: score
-            for pair, score in zip(map(tuple, pairs.rows.tolist()), pairs.scores.tolist(), strict=True)
-            if not by_frames or pair in evidence
-        }
-        groups = [_describe(index, group, evidence) for group in _group(links)]
+        return find_duplicates_in(index, settings, store, threshold, by_frames=by_frames)
+
+
+def find_duplicates_in(
+    index: ServedIndex, settings: Settings, store: Store, threshold: float | None = None, *, by_frames: bool = True
+) -> list[DuplicateGroup]:
+    """Those of an index that is open. See find_duplicates."""
+    least = settings.search.duplicate_score if threshold is None else threshold
+    take_in_rest(index, store)
+    left_out = find_rows_taken_down(index, store)
+    near = find_near_pairs(index, least, left_out, n_always=ALWAYS if by_frames else 0)
+    if by_frames:
+        pairs = join_pairs(near, find_pairs_of_films(index, left_out))
+        evidence = _look_closer(index, pairs, least, settings, store)
+    else:
+        pairs, evidence = near, {}
+    links = {
+        pair: score
+        for pair, score in zip(map(tuple, pairs.rows.tolist()), pairs.scores.tolist(), strict=True)
+        if not by_frames or pair in evidence
+    }
+    groups = [_describe(index, group, evidence) for group in _group(links)]
     return sorted(groups, key=lambda group: (-group.pairs[0][2], group.trailers[0].trailer_id))
 
 
