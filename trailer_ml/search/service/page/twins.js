@@ -69,18 +69,20 @@ function show(body, { n, groups }, signal) {
 
 function showGroup(group, n) {
   const id = `group-${n}`;
-  const closest = group.pairs[0] ? group.pairs[0][2].toFixed(3) : "";
   const films = new Set(group.trailers.map((trailer) => trailer.film_id)).size;
   const of = films === 1 ? "of one film" : `of ${films} films`;
+  const closest = group.pairs[0] ? ` The closest two score ${group.pairs[0][2].toFixed(3)}${shared(group.evidence?.[0])}.` : "";
   return h("section", { class: "ad", "aria-labelledby": id },
     h("h2", { id }, group.trailers[0].title),
-    h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}; the closest two score ${closest}${shared(group)}`),
+    h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}.${closest}`),
     h("ul", { class: "wall row", tabindex: 0, "aria-labelledby": id }, group.trailers.map((trailer) => card(trailer))));
 }
 
-function shared(group) {
-  const frames = group.evidence?.[0]?.frames ?? [];
-  if (!frames.length) return "";
+function shared(evidence) {
+  if (!evidence) return "";
+  if (!evidence.is_confirmed) return "; their frames cannot be read any longer, so nothing else speaks for it";
+  const { frames, sound } = evidence;
   const times = frames.slice(0, 3).map((pair) => `${clock(pair.one_s)} and ${clock(pair.other_s)}`).join("; ");
-  return ` and show the same at ${times}${frames.length > 3 ? " \u2026" : ""}`;
+  const seen = frames.length ? ` and show the same at ${times}${frames.length > 3 ? " \u2026" : ""}` : "";
+  return sound === null ? seen : `${seen}${seen ? "; " : " and "}their sounds correlate by ${sound.toFixed(2)}`;
 }
