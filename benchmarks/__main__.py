@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 NAMES = ("catalog", "crawl", "downloads", "features", "fuzz", "shards", "model", "memory", "index", "service")
-BY_NAME = ("gpu", "index_peers", "million", "overhead", "worlds")
+BY_NAME = ("copies", "duplicates", "gpu", "index_peers", "million", "overhead", "worlds")
 """Asked for by name only: they install other libraries, need a GPU or servers, or take minutes and gigabytes."""
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
@@ -25,9 +25,9 @@ Last run: {machine}.
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last five)"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + BY_NAME)} (default: all but the last seven)"
     )
-    parser.add_argument("--n", type=int, help="how many worlds `worlds` makes")
+    parser.add_argument("--n", type=int, help="how many worlds `copies` or `worlds` makes")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -35,7 +35,7 @@ def main() -> int:
     parts = [HEAD.format(machine=machine)]
     for name in arguments.names or NAMES:
         run = importlib.import_module(f"benchmarks.{name}").run
-        text = run(arguments.n) if name == "worlds" and arguments.n else run()
+        text = run(arguments.n) if name in ("copies", "worlds") and arguments.n else run()
         print(text, flush=True)
         parts.append(text)
     if arguments.write:

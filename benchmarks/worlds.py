@@ -50,10 +50,6 @@ def run(n: int = N) -> str:
 
 def measure_world(seed: int, folder: Path, settings: Settings) -> tuple[int, int]:
     """How many commercials have a film of their genre first, and how many there are."""
-    model = settings.model.model_copy(
-        update={"min_films": 4, "phases": settings.model.phases[:-1], "cache_folder": folder / "cache"}
-    )
-    settings = settings.model_copy(update={"model": model})
     world = make_world(folder / "world", n_films=N_FILMS, seed=seed, seconds=SECONDS, odd=False)
     looked = list(extract_many([folder / "world" / clip.file for clip in world.clips], settings.features))
     seen = [(clip, each) for clip, each in zip(world.clips, looked, strict=True) if isinstance(each, Features)]
@@ -65,13 +61,7 @@ def measure_world(seed: int, folder: Path, settings: Settings) -> tuple[int, int
         for clip, _ in seen
     ]  # fmt: skip
     features = [each for _, each in seen]
-    store = Store(settings.store)
-    put_trailers(trailers, features, folder / "a.tfrecord", settings, store)
-    dataset = assemble_dataset(settings, store)
-    _Training(dataset, settings, store).run(is_warm_up=True)
-    training = _Training(dataset, settings, store)
-    training.run(is_warm_up=False)
-    encoder = Encoder(training.encoder, dataset.version, training.dataset.features)
+    encoder = train_encoder(trailers, features, folder / "trained", settings)
     ads = list(extract_many([folder / "world" / ad.file for ad in world.ads], settings.features))
     n_right = 0
     vectors = embed_features(features, encoder)
@@ -81,6 +71,22 @@ def measure_world(seed: int, folder: Path, settings: Settings) -> tuple[int, int
         n_right += ad.genre in trailers[best].genres
     keras.utils.clear_session()
     return n_right, len(world.ads)
+
+
+def train_encoder(trailers: list[Trailer], features: list[Features], folder: Path, settings: Settings) -> Encoder:
+    """A model that has seen these trailers, trained in all phases but the last."""
+    folder.mkdir()
+    model = settings.model.model_copy(
+        update={"min_films": 4, "phases": settings.model.phases[:-1], "cache_folder": folder / "cache"}
+    )
+    settings = settings.model_copy(update={"model": model})
+    store = Store(settings.store)
+    put_trailers(trailers, features, folder / "a.tfrecord", settings, store)
+    dataset = assemble_dataset(settings, store)
+    _Training(dataset, settings, store).run(is_warm_up=True)
+    training = _Training(dataset, settings, store)
+    training.run(is_warm_up=False)
+    return Encoder(training.encoder, dataset.version, training.dataset.features)
 
 
 def put_trailers(

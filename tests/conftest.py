@@ -1,18 +1,25 @@
 """What every test shares: a real SeaweedFS for the session, and for each test a store of its own in it."""
 
 import datetime as dt
+import io
 import itertools
 import os
+import re
 import socket
+import struct
+import subprocess
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.embeddings.stored import write_vectors
+from trailer_ml.media.ffmpeg import find_ffmpeg
 from trailer_ml.records import BatchRef, EmbeddedTrailer, Evaluation, ShardManifest, Trailer
 from trailer_ml.settings import (
     FeatureSettings,
@@ -275,3 +282,74 @@ def _shard(batch: BatchRef, trailers: Sequence[Trailer]) -> ShardManifest:
         schema_version=1,
         extractor_version="1",
     )
+
+
+HUGE = 30_000
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _say_huge(jpegs: bytes) -> bytes:
+    """Every JPEG in it says that it is HUGE wide and high."""
+    return re.sub(rb"(\xff\xc0\x00\x11\x08)....", rb"\g<1>" + struct.pack(">HH", HUGE, HUGE), jpegs, flags=re.DOTALL)
+
+
+def _huge_sequence_header() -> bytes:
+    """A sequence parameter set of H.264, Baseline: 1,000 x 1,000 macroblocks, the most that FFmpeg believes."""
+    golomb = [f"{value + 1:b}" for value in (0, 0, 2, 1)], [f"{value + 1:b}" for value in (999, 999)]
+    first, second = ("".join("0" * (len(bits) - 1) + bits for bits in some) for some in golomb)
+    bits = f"{66:08b}{0:08b}{62:08b}" + first + "0" + second + "11001"
+    bits += "0" * (-len(bits) % 8)
+    return b"\x67" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+@pytest.fixture(scope="session")
+def bombs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """Small files whose pictures would take gigabytes, by name, and the reason for which each is to be refused."""
+    folder = tmp_path_factory.mktemp("bombs")
+    still = {kind: io.BytesIO() for kind in ("JPEG", "GIF", "WEBP")}
+    for kind, file in still.items():
+        Image.new("RGB", (64, 64), "red").save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    jpeg, gif, webp = (bytearray(file.getvalue()) for file in still.values())
+    gif[6:10] = struct.pack("<HH", HUGE, HUGE)
+    webp[21:25] = struct.pack("<I", 16382 | 16382 << 14)
+    packer = zlib.compressobj(1)
+    rows = b"".join(packer.compress(bytes(HUGE // 8 + 1) * 1000) for _ in range(HUGE // 1000)) + packer.flush()
+    header = struct.pack(">IIBBBBB", HUGE, HUGE, 1, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+    made = {"a.png": png, "a.jpg": _say_huge(bytes(jpeg)), "a.gif": gif, "a.webp": webp}
+    reasons = dict.fromkeys(made, "not_a_video")
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
+
+    def run(*arguments: object) -> None:
+        command = [find_ffmpeg(None), "-nostdin", "-v", "panic", "-y", *map(str, arguments)]
+        subprocess.run(command, check=True)
+
+    source = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=10:duration=5")
+    run(*source, "-c:v", "mjpeg", folder / "mjpeg.mkv")
+    run(*source, "-c:v", "libx264", "-profile:v", "baseline", "-g", 10, "-pix_fmt", "yuv420p", folder / "h264.h264")
+    units = re.split(rb"\x00\x00\x00?\x01", (folder / "h264.h264").read_bytes())[1:]
+    stream = b"".join(b"\x00\x00\x00\x01" + (_huge_sequence_header() if u[:1] == b"\x67" else u) for u in units)
+    (folder / "h264.h264").write_bytes(stream)
+    for end in ("mp4", "mkv"):
+        run(
+            "-max_pixels",
+            10**6,
+            "-f",
+            "h264",
+            "-r",
+            10,
+            "-i",
+            folder / "h264.h264",
+            "-c",
+            "copy",
+            folder / f"h264-huge.{end}",
+        )
+        run("-i", folder / "mjpeg.mkv", "-c", "copy", folder / f"mjpeg-huge.{end}")
+        jpegs = folder / f"mjpeg-huge.{end}"
+        jpegs.write_bytes(_say_huge(jpegs.read_bytes()))
+        reasons |= {f"h264-huge.{end}": "too_large", f"mjpeg-huge.{end}": "corrupt"}
+    return {name: (folder / name, reason) for name, reason in reasons.items()}

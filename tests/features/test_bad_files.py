@@ -10,6 +10,7 @@ import pytest
 
 from trailer_ml.errors import MediaError
 from trailer_ml.features.extract import extract_features
+from trailer_ml.features.pool import extract_many
 from trailer_ml.settings import FeatureSettings
 
 Make = Callable[..., Path]
@@ -216,3 +217,12 @@ def test_a_name_that_looks_like_an_address(make_video: Make, tmp_path: Path, mon
     name.write_bytes(make_video().read_bytes())
     assert len(extract_features(name, DEMO).frames) == 10
     assert len(extract_features(name, DEMO.model_copy(update={"engine": "ffmpeg"})).frames) == 10
+
+
+@pytest.mark.parametrize("sampler", ["exact", "keyframe"])
+def test_pictures_that_would_take_gigabytes_are_refused_by_what_they_say(bombs, sampler: str) -> None:
+    """In a process that may have 1 GiB: of 16,000 x 16,000 points one picture more than fills it."""
+    settings = DEMO.model_copy(update={"sampler": sampler, "memory_bytes": 2**30})
+    outcomes = extract_many([path for path, _ in bombs.values()], settings, 1)
+    reasons = [outcome.reason if isinstance(outcome, MediaError) else "kept" for outcome in outcomes]
+    assert dict(zip(bombs, reasons, strict=True)) == {name: reason for name, (_, reason) in bombs.items()}

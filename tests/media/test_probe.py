@@ -21,6 +21,14 @@ def test_a_good_file(videos):
     assert (audio.kind, audio.codec, audio.sample_rate_hz, audio.n_channels) == ("audio", "aac", 44100, 1)
 
 
+@pytest.mark.parametrize("name", ["h264-huge.mp4", "h264-huge.mkv", "mjpeg-huge.mp4", "mjpeg-huge.mkv"])
+def test_pictures_that_would_take_gigabytes_are_refused_by_what_they_say(bombs, name):
+    path, reason = bombs[name]
+    with pytest.raises(MediaError, match="16000x16000" if reason == "too_large" else "decoded") as caught:
+        probe_media(path, LIMITS)
+    assert caught.value.reason == reason
+
+
 def test_matroska_and_silence_are_fine(videos):
     assert [stream.codec for stream in probe_media(videos["webm"], LIMITS).streams] == ["vp8", "opus"]
     assert len(probe_media(videos["silent"], LIMITS).streams) == 1

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -70,13 +71,22 @@ def video_world(settings, store, videos, put_champion, put_embedded, make_traile
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if not self.path.startswith("/to/"):
+            super().do_GET()
+            return
+        self.send_response(302)
+        self.send_header("Location", unquote(self.path.removeprefix("/to/"), "latin-1"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         return
 
 
 @pytest.fixture
 def site(videos, settings):
-    """Serves the videos; settings that may fetch from it."""
+    """Serves the videos, and sends on whoever asks for /to/<address>; settings that may fetch from it."""
     folder = next(iter(videos.values())).parent
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)

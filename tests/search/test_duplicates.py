@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from trailer_ml.index.build import build_index
+from trailer_ml.index.publish import publish_index
 from trailer_ml.search.duplicates import find_duplicates
 from trailer_ml.search.takedown import take_down
 from trailer_ml.vectors import normalise
@@ -47,6 +49,22 @@ def test_every_pair_is_the_one_of_a_brute_force_twin(settings, store, put_embedd
     }
     assert len(truth) > 1000
     assert found == truth
+
+
+def test_every_pair_is_found_where_the_index_is_in_files_and_some_came_since(
+    settings, store, put_embedded, make_vectors, make_trailer
+) -> None:
+    vectors = make_vectors(90, 16, n_clusters=2, spread=0.12)
+    trailers = put_embedded(vectors[:70])
+    split = settings.model_copy(update={"index": settings.index.model_copy(update={"shards": 3})})
+    publish_index(build_index(split, store).version, split, store)
+    day = trailers[0].listed_on.replace(day=25)
+    trailers += put_embedded(vectors[70:], [make_trailer(number, day) for number in range(70, 90)], day=day)
+    found = {(one, other) for group in find_duplicates(split, store, 0.98) for one, other, _ in group.pairs}
+    scores = vectors.astype(np.float64) @ vectors.T
+    near = [(i, j) for i, j in itertools.combinations(range(90), 2) if scores[i, j] >= 0.98]
+    assert len(near) > 500
+    assert found == {(trailers[one].trailer_id, trailers[other].trailer_id) for one, other in near}
 
 
 def test_nothing_alike_gives_nothing(settings, store, put_embedded, publish) -> None:

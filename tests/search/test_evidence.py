@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import itertools
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 
 from trailer_ml.records import BatchRef, Receipt, ShardManifest
 from trailer_ml.search.duplicates import find_duplicates
-from trailer_ml.search.evidence import compare_traits, find_traits
-from trailer_ml.search.prints import make_print
+from trailer_ml.search.evidence import SAME_SOUND, compare_traits, find_traits
+from trailer_ml.search.prints import Prints, make_print, to_rows
+from trailer_ml.search.screen import screen_pairs
 from trailer_ml.settings import FeatureSettings
 from trailer_ml.shards.schema import ShardRecord, from_example, to_example
 from trailer_ml.shards.tfrecord import write_record
@@ -93,6 +95,27 @@ def test_a_copy_that_begins_half_a_column_later_sounds_the_same() -> None:
     )
     found = compare_traits(traits(one), traits(other))
     assert (found.frames, found.is_confirmed) == ((), True)
+
+
+def test_the_quick_look_passes_what_shows_or_sounds_the_same_and_nothing_else(tmp_path) -> None:
+    """Every pair of 60: copies, silent ones, plain ones, short ones, and ones that begin later, beside others."""
+    records = [make_record(seed) for seed in range(24)]
+    records += [make_record(100 + n, frames=change(records[n].frames)) for n, change in enumerate(CHANGES.values())][:7]
+    records += [make_record(200 + n, sound_seed=n, has_audio=n % 3 > 0) for n in range(9)]
+    records += [make_record(300 + n, sound_seed=n, duration_s=2.0 + n) for n in range(9)]
+    records += [make_record(400, frames=np.full((4, 64, 64, 3), 30, np.uint8)), make_record(401, has_audio=False)]
+    later = [np.roll(records[n].spectrogram, 9 * n, axis=1) for n in range(9)]
+    records += [make_record(500 + n, spectrogram=spectrogram) for n, spectrogram in enumerate(later)]
+    records[3] = make_record(3, frames=records[3].frames[:2], frame_times_s=np.arange(2.0))
+    kept = {record.trailer_id: make_print(record, start_s=VIEW.start_s, spectrogram_s=VIEW.spectrogram_s)
+            for record in records}  # fmt: skip
+    prints = Prints(to_rows(kept), np.ones(len(kept), np.bool_))
+    seen = [find_traits(each) for each in kept.values()]
+    pairs = np.array(list(itertools.combinations(range(len(seen)), 2)))
+    found = [compare_traits(seen[one], seen[other]) for one, other in pairs]
+    expected = [bool(each.frames) or (each.sound or 0) >= SAME_SOUND for each in found]
+    assert 20 < sum(expected) < 60
+    assert screen_pairs(pairs, prints).tolist() == expected
 
 
 def test_other_trailers_are_not_the_same() -> None:
@@ -187,7 +210,7 @@ def test_in_a_genre_that_is_one_point_only_what_shows_the_same_is_a_group(
     assert len(groups[0].evidence) == len(groups[0].pairs) == 1
     assert [(pair.one_s, pair.other_s) for pair in groups[0].evidence[0].frames] == [(1, 1), (3, 3), (5, 5), (7, 7)]
     assert groups[1].evidence[0].sound > 0.9
-    (kept,) = (settings.index.cache_folder / "prints").rglob("*.npz")
+    (kept,) = (settings.index.cache_folder / "prints").rglob("*.npy")
     store.delete(shard_key(BatchRef(listed_on=trailers[0].listed_on, number=0)))
     assert find_duplicates(settings, store) == groups  # from what is kept on this machine
     kept.unlink()

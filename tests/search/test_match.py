@@ -1,13 +1,19 @@
 """Videos never seen before: through real ffmpeg, a real encoder and a real index."""
 
+import json
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from trailer_ml import cli
 from trailer_ml.errors import MediaError, NoIndexError
 from trailer_ml.search.match import match_videos
 from trailer_ml.search.takedown import take_down
+from trailer_ml.settings import as_environment
+
+TRICKS = json.loads((Path(__file__).parents[1] / "address_tricks.json").read_text(encoding="utf-8"))
 
 
 def find_best(path, settings, store):
@@ -48,6 +54,33 @@ def test_an_address_is_fetched_through_the_guard_and_not_kept(video_world, site,
     guarded = settings.model_copy(update={"media": settings.media.model_copy(update={"allowed_private_hosts": ()})})
     with pytest.raises(MediaError, match=r"test-again\.mp4: "):
         list(match_videos([f"{url}/test-again.mp4"], guarded, store))
+
+
+def test_the_command_calls_no_private_address_by_whatever_name(
+    video_world, site, canary, monkeypatch, capsys, tmp_path
+) -> None:
+    """Every spelling of one, and a site that may be asked and sends on to each; beside them a film that is matched."""
+    url, settings = site
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", settings.store.access_key_id.get_secret_value())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", settings.store.secret_access_key.get_secret_value())
+    monkeypatch.chdir(tmp_path)
+    allowed, secret = url.removeprefix("http://"), canary.host
+    inside = [f"http://{host}:{canary.port}/a.mp4" for host in TRICKS["hosts"].values()]
+    inside += [
+        text.replace("<allowed>", allowed).replace("<secret>", secret).replace("<port>", str(canary.port))
+        for text in [*TRICKS["spellings"].values(), *TRICKS["redirects"].values()]
+    ]
+    asked = [*inside, *(f"{url}/to/{quote(each, safe='')}" for each in inside if each.startswith("http"))]
+    status = cli.main(["match", f"{url}/test-again.mp4", *asked, "--json"])
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert json.loads(out.splitlines()[0])["neighbours"][0]["title"] == "test"
+    assert len(out.splitlines()) == 1
+    assert err.count("; ") >= len(asked) - 1
+    assert "Traceback" not in err
+    assert canary.n_connections == 0
 
 
 def test_it_looks_as_the_encoder_was_trained_whatever_is_set(video_world, videos, settings, store) -> None:

@@ -56,7 +56,7 @@ DAMAGE = (
 )  # fmt: skip
 """What decoders say of a packet that is damaged; the next one may be good."""
 US = 1_000_000  # a container counts in microseconds
-_SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"))
+_SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV"))
 
 
 class Deadline:
@@ -151,7 +151,12 @@ def open_media(path: Path, settings: FeatureSettings, deadline: Deadline) -> Ite
     """
     check_file(path)
     av.logging.set_level(av.logging.PANIC)  # damage is counted and reported by us, once
-    options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS, "max_streams": str(_DEMUXER_MAX_STREAMS)}
+    options = {
+        "protocol_whitelist": PROTOCOLS,
+        "format_whitelist": FORMATS,
+        "max_streams": str(_DEMUXER_MAX_STREAMS),
+        "max_pixels": str(settings.max_pixels),  # opening decodes pictures: of 16,000 x 16,000, 6 s and 1.2 GB
+    }
     if settings.sampler == "keyframe":
         # Opening decodes pictures to see how far they are out of order, a seventh of the time at 1080p; keyframes are
         # decoded one by one, where there is no order.

@@ -31,7 +31,7 @@ from trailer_ml.index.stored import (
 from trailer_ml.records import EmbeddedTrailer
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.storage import index_key, sha256_of_file
-from trailer_ml.vectors import top_rows
+from trailer_ml.vectors import exact_top_k, top_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,6 +141,26 @@ class ServedIndex:
         """The inner product of a query and every row, (n,)."""
         scores: NDArray[np.floating] = np.concatenate([part @ query for part in (*self._parts, self._rest)])
         return scores
+
+    def nearest_of_all(self, queries: Vectors, n: int) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+        """The `n` nearest of each query, by looking at every row: for many queries at once.
+
+        Args:
+            queries: (q, dim) float32.
+            n: at most as many as there are are returned.
+
+        Returns:
+            (q, n) scores, largest first, and (q, n) rows.
+        """
+        scores, rows, first = [], [], 0
+        for part in (*self._parts, self._rest):
+            of_part, places = exact_top_k(queries, part, n)
+            scores.append(of_part)
+            rows.append(first + places)
+            first += len(part)
+        all_scores, all_rows = np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
+        order = np.argsort(-all_scores, axis=1, kind="stable")[:, :n]
+        return np.take_along_axis(all_scores, order, axis=1), np.take_along_axis(all_rows, order, axis=1)
 
     def nearest(self, query: Vectors, n: int, *, model_version: str) -> list[int]:
         """The rows of about the `n` nearest, nearest first.

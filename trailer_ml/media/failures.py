@@ -84,7 +84,7 @@ MEANINGS = {
     "redirect_loop": "it is sent from address to address without end",
     "refused_address": "it leads to an address that is not public",
     "timeout": "it took longer than `TRAILER_MEDIA_ITEM_TIMEOUT_S`, waiting included",
-    "too_large": "larger than `TRAILER_MEDIA_MAX_SIZE_BYTES`",
+    "too_large": "larger than `TRAILER_MEDIA_MAX_SIZE_BYTES`, or of more than 8192x4608 pixels",
     "too_long": "longer than `TRAILER_MEDIA_MAX_DURATION_S`",
     "too_short": "shorter than `TRAILER_MEDIA_MIN_DURATION_S`",
     "unavailable": "its source is busy or does not answer (HTTP 5xx, 408, 425, a socket that says nothing)",

@@ -5,6 +5,7 @@ Does not belong here: deciding which of them to keep.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +13,18 @@ import numpy as np
 from trailer_ml.index.rest import take_in_rest
 from trailer_ml.index.serve import open_current_index
 from trailer_ml.records import DuplicateEvidence, DuplicateGroup
+from trailer_ml.search.candidates import ALWAYS, find_near_pairs, find_pairs_of_films, join_pairs, order_by_place
 from trailer_ml.search.evidence import compare_traits, find_traits
 from trailer_ml.search.neighbours import find_rows_taken_down
-from trailer_ml.search.prints import read_prints
-from trailer_ml.vectors import normalise
+from trailer_ml.search.prints import open_prints
+from trailer_ml.search.screen import screen_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Mapping
 
     from trailer_ml.index.serve import ServedIndex
+    from trailer_ml.search.candidates import Pairs
+    from trailer_ml.search.evidence import Traits
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
@@ -29,11 +32,7 @@ if TYPE_CHECKING:
 
 NOT_READ = DuplicateEvidence(is_confirmed=False)
 """Of a pair whose frames cannot be read."""
-_FIRST_LOOK = 10
-_ALWAYS = 5
-"""The nearest that are looked at whatever their cosine, for what a copy has is the model's own: of a frozen
-EfficientNet-Lite0 0.85 to 0.999, and films that have nothing in common up to 0.989."""
-_MOST = 64  # candidates of one trailer: where training has drawn a genre together, thousands are as near as a copy
+_KEPT = 256  # trailers whose numbers are in memory, 110 kB each
 
 
 def find_duplicates(
@@ -53,71 +52,56 @@ def find_duplicates(
     Raises:
         NoIndexError: no index has been published yet.
     """
-    least = settings.search.duplicate_score if threshold is None else threshold
     with open_current_index(store, settings.index.cache_folder) as index:
-        take_in_rest(index, store)
-        left_out = find_rows_taken_down(index, store)
-        pairs = dict(_find_pairs(index, least, left_out, n_always=_ALWAYS if by_frames else 0))
-        evidence: dict[Pair, DuplicateEvidence] = {}
-        if by_frames:
-            pairs |= _find_pairs_of_films(index, left_out)
-            evidence = _look_closer(index, pairs, settings, store)
-            pairs = {
-                pair: score
-                for pair, score in pairs.items()
-                if evidence[pair].is_confirmed or (evidence[pair] is NOT_READ and score >= least)
-            }
-        groups = [_describe(index, links, evidence) for links in _group(pairs)]
+        return find_duplicates_in(index, settings, store, threshold, by_frames=by_frames)
+
+
+def find_duplicates_in(
+    index: ServedIndex, settings: Settings, store: Store, threshold: float | None = None, *, by_frames: bool = True
+) -> list[DuplicateGroup]:
+    """Those of an index that is open. See find_duplicates."""
+    least = settings.search.duplicate_score if threshold is None else threshold
+    take_in_rest(index, store)
+    left_out = find_rows_taken_down(index, store)
+    near = find_near_pairs(index, least, left_out, n_always=ALWAYS if by_frames else 0)
+    if by_frames:
+        pairs = join_pairs(near, find_pairs_of_films(index, left_out))
+        evidence = _look_closer(index, pairs, least, settings, store)
+    else:
+        pairs, evidence = near, {}
+    links = {
+        pair: score
+        for pair, score in zip(map(tuple, pairs.rows.tolist()), pairs.scores.tolist(), strict=True)
+        if not by_frames or pair in evidence
+    }
+    groups = [_describe(index, group, evidence) for group in _group(links)]
     return sorted(groups, key=lambda group: (-group.pairs[0][2], group.trailers[0].trailer_id))
 
 
-def _find_pairs(
-    index: ServedIndex, least: float, left_out: AbstractSet[int], *, n_always: int
-) -> Iterator[tuple[Pair, float]]:
-    """Pairs of rows, the lower first, whose cosine is at least `least`, or of whom one is among the other's nearest."""
-    for row in range(index.n):
-        if row in left_out:
-            continue
-        query = index.vector(row)
-        near = index.nearest(query, _FIRST_LOOK, model_version=index.manifest.model_version)
-        scores = _cosines(index, row, near)
-        if scores[-1] >= least:
-            near = index.nearest(query, _MOST, model_version=index.manifest.model_version)
-            scores = _cosines(index, row, near)
-        others = [
-            (other, score) for other, score in zip(near, scores, strict=True) if other != row and other not in left_out
-        ]
-        for place, (other, score) in enumerate(others):
-            if score >= least or place < n_always:
-                yield (min(row, other), max(row, other)), score
-
-
-def _find_pairs_of_films(index: ServedIndex, left_out: AbstractSet[int]) -> dict[Pair, float]:
-    pairs: dict[Pair, float] = {}
-    for rows in index.rows_of_film.values():
-        up = sorted(row for row in rows if row not in left_out)
-        for i, row in enumerate(up[:_MOST]):
-            others = up[i + 1 : _MOST]
-            pairs |= {(row, other): score for other, score in zip(others, _cosines(index, row, others), strict=True)}
-    return pairs
-
-
-def _cosines(index: ServedIndex, row: int, others: list[int]) -> list[float]:
-    vectors = normalise(index.vectors_of([row, *others]).astype(np.float64))
-    cosines: list[float] = (vectors[1:] @ vectors[0]).tolist()
-    return cosines
-
-
 def _look_closer(
-    index: ServedIndex, pairs: Iterable[Pair], settings: Settings, store: Store
+    index: ServedIndex, pairs: Pairs, least: float, settings: Settings, store: Store
 ) -> dict[Pair, DuplicateEvidence]:
-    """What the frames and the sound of each pair say."""
-    name = {row: index.trailers[row].trailer_id for pair in pairs for row in pair}
-    traits = {trailer_id: find_traits(each) for trailer_id, each in read_prints(name.values(), settings, store).items()}
-    evidence = {}
-    for pair in pairs:
-        one, other = (traits.get(name[row]) for row in pair)
-        evidence[pair] = compare_traits(one, other) if one and other else NOT_READ
+    """Of each pair that is the same, or whose frames cannot be read, what the frames and the sound say."""
+    order = order_by_place(index, np.unique(pairs.rows))
+    place_of = np.zeros(index.n, np.int64)
+    place_of[order] = np.arange(len(order))
+    places = np.sort(place_of[pairs.rows], axis=1)
+    evidence: dict[Pair, DuplicateEvidence] = {}
+    with open_prints([index.trailers[row].trailer_id for row in order.tolist()], settings, store) as prints:
+        is_read = prints.is_there[places].all(axis=1)
+        near = pairs.rows[~is_read & (pairs.scores >= least)]
+        evidence |= dict.fromkeys(map(tuple, near.tolist()), NOT_READ)
+        sorted_places = np.flatnonzero(is_read)[np.lexsort((places[is_read, 1], places[is_read, 0]))]
+        passed = sorted_places[screen_pairs(places[sorted_places], prints)]
+
+        @lru_cache(_KEPT)
+        def traits(row: int) -> Traits:
+            return find_traits(prints.print_of(int(place_of[row])))
+
+        for one, other in pairs.rows[passed].tolist():
+            found = compare_traits(traits(one), traits(other))
+            if found.is_confirmed:
+                evidence[one, other] = found
     return evidence
 
 

@@ -37,7 +37,8 @@ ENOUGH_SHOTS, SHARE_OF_SHOTS = 2, 3
 """So many, and of the trailer with fewer a third: two trailers of one film often have a shot or two in common."""
 _PLAIN = 4.0  # grey levels of standard deviation: a frame with less shows nothing
 _STEEPEST = 2.0  # edges count up to so many times the mean one: a mark or a black bar put over a copy is not all of it
-_LEAST_COLUMNS = COLUMNS // 4  # sound of a shorter time says nothing
+LEAST_COLUMNS = COLUMNS // 4
+"""Sound of a shorter time says nothing."""
 
 
 class Traits(NamedTuple):
@@ -56,9 +57,9 @@ class Traits(NamedTuple):
 
 def find_traits(print_: Print) -> Traits:
     """What of a print is compared."""
-    edges = _find_edges(print_.frames)
+    edges = find_edges(print_.frames)
     is_same_shot = edges[:, 0] @ edges[:, 0].T >= SAME_SHOT
-    return Traits(print_.times_s, edges, is_same_shot, _count_shots(is_same_shot), _level(print_.sound))
+    return Traits(print_.times_s, edges, is_same_shot, _count_shots(is_same_shot), level(print_.sound))
 
 
 def compare_traits(one: Traits, other: Traits) -> DuplicateEvidence:
@@ -90,20 +91,19 @@ def _match_frames(one: Traits, other: Traits) -> list[FramePair]:
     return found
 
 
-def _find_edges(frames: NDArray[np.uint8]) -> Floats:
+def find_edges(frames: NDArray[np.uint8]) -> Floats:
     """(n, zooms, numbers) float32 of length one: how grey changes from pixel to pixel; zero where a frame is plain.
 
     Changes, and not greys: of two blurred pictures the greys are soon alike.
     """
     grey = frames.astype(np.float32)
     steps = [np.diff(grey, axis=axis).reshape(*frames.shape[:2], -1) for axis in (2, 3)]
-    edges = np.concatenate(steps, axis=-1)
+    edges: Floats = np.concatenate(steps, axis=-1)
     limits = _STEEPEST * np.abs(edges).mean(axis=-1, keepdims=True)
-    edges = np.clip(edges, -limits, limits)
-    is_plain = grey.std(axis=(2, 3))[..., None] < _PLAIN
-    lengths = np.maximum(np.linalg.norm(edges, axis=-1, keepdims=True), 1e-6)
-    unit: Floats = np.where(is_plain, 0, edges / lengths)
-    return unit
+    np.clip(edges, -limits, limits, out=edges)
+    edges /= np.maximum(np.linalg.norm(edges, axis=-1, keepdims=True), 1e-6)
+    edges[grey.std(axis=(2, 3)) < _PLAIN] = 0
+    return edges
 
 
 def _count_shots(same: NDArray[np.bool_]) -> int:
@@ -119,11 +119,11 @@ def _compare_sound(one: Floats, other: Floats) -> float | None:
     """The best correlation of two sounds, one moved along the other; None where there is too little of one.
 
     Args:
-        one: (PITCHES, columns) float32, as `_level` leaves it.
+        one: (PITCHES, columns) float32, as `level` leaves it.
         other: likewise.
     """
     n, m = one.shape[1], other.shape[1]
-    least = max(_LEAST_COLUMNS, min(n, m) // 2)
+    least = max(LEAST_COLUMNS, min(n, m) // 2)
     if min(n, m) < least:
         return None
     size = n + m - 1
@@ -135,7 +135,7 @@ def _compare_sound(one: Floats, other: Floats) -> float | None:
     return float((products[starts[loud]] / scales[loud]).max()) if loud.any() else None
 
 
-def _level(sound: NDArray[np.uint8]) -> Floats:
+def level(sound: NDArray[np.uint8]) -> Floats:
     """Less what each pitch has on average: music of a kind has the same pitches, at other times.
 
     And softened in time: a copy that begins later by half a column is still laid on the first.

@@ -1,7 +1,8 @@
 """What is kept of a trailer to tell whether another one shows the same: small grey frames, and a small spectrogram.
 
 Made from the records of a shard, once on each machine: a file of prints lies in the cache under the name and hash of
-its shard. It may be deleted at any time.
+its shard. It may be deleted at any time. Those of a catalogue are put together into one scratch file, from which the
+system reads what is looked at: 18 kB a trailer, none of which has to be in memory.
 
 Does not belong here: when two prints are alike (see evidence.py).
 """
@@ -9,7 +10,10 @@ Does not belong here: when two prints are alike (see evidence.py).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,7 +23,7 @@ from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.read import cached_shard, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,7 +42,8 @@ PITCHES, COLUMNS = 32, 224
 """Of a spectrogram that spans all the time that is looked at; one of a shorter trailer has fewer columns."""
 
 
-_VERSION = 2  # of what is kept: another one is made anew
+_VERSION = 3  # of what is kept: another one is made anew
+_FILE = "prints.npy"
 
 
 class Print(NamedTuple):
@@ -52,27 +57,91 @@ class Print(NamedTuple):
     """(PITCHES, columns) uint8; no columns where nothing is to be heard."""
 
 
-def read_prints(trailer_ids: Collection[str], settings: Settings, store: Store) -> dict[str, Print]:
-    """The prints of some trailers, by id; one whose shard is gone or damaged is left out.
+class Prints(NamedTuple):
+    """Those of some trailers, one a row."""
+
+    rows: NDArray[np.void]
+    """(n,) of `row_type`; where there is no print a row is zero."""
+    is_there: NDArray[np.bool_]
+    """(n,)."""
+
+    def print_of(self, place: int) -> Print:
+        """The print of one trailer."""
+        row = self.rows[place]
+        n_frames, n_columns = int(row["n_frames"]), int(row["n_columns"])
+        return Print(row["frames"][:n_frames], row["times_s"][:n_frames], row["sound"][:, :n_columns])
+
+
+def row_type(n_frames: int) -> np.dtype[np.void]:
+    """How prints lie in a file: all of one length, with room for so many frames.
+
+    >>> row_type(10).itemsize
+    17620
+    """
+    return np.dtype(
+        [
+            ("trailer_id", "S128"),
+            ("n_frames", "<u2"),
+            ("n_columns", "<u2"),
+            ("times_s", "<f8", (n_frames,)),
+            ("frames", "u1", (n_frames, len(ZOOMS), SIDE, SIDE)),
+            ("sound", "u1", (PITCHES, COLUMNS)),
+        ]
+    )
+
+
+@contextmanager
+def open_prints(trailer_ids: Sequence[str], settings: Settings, store: Store) -> Iterator[Prints]:
+    """The prints of some trailers while the block runs; one whose shard is gone or damaged has none.
 
     Args:
-        trailer_ids: whose; shards that hold none of them are not read.
+        trailer_ids: whose, each once; shards that hold none of them are not read.
         settings: where copies are kept on this machine.
         store: where the shards are.
     """
-    wanted = frozenset(trailer_ids)
+    places = {trailer_id: place for place, trailer_id in enumerate(trailer_ids)}
     root = settings.index.cache_folder.expanduser() / "prints"
-    found: dict[str, Print] = {}
-    for batch, shard in list_shards(store) if wanted else ():
-        if wanted.isdisjoint(shard.trailer_ids):
-            continue
+    wanted = [each for each in list_shards(store) if places and not places.keys().isdisjoint(each[1].trailer_ids)]
+
+    def find(shard: tuple[BatchRef, ShardManifest]) -> Path | None:
         try:
-            path = _cached_prints(root, batch, shard, settings, store)
+            return _cached_prints(root, *shard, settings, store)
         except (CorruptShardError, ConflictError) as error:
-            logger.warning("no prints of %s: %s", batch.path, error)
-            continue
-        found |= {trailer_id: each for trailer_id, each in _load(path) if trailer_id in wanted}
-    return found
+            logger.warning("no prints of %s: %s", shard[0].path, error)
+            return None
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as makers:
+        paths = [path for path in makers.map(find, wanted) if path]
+    n_frames = max((np.load(path, mmap_mode="r").dtype["times_s"].shape[0] for path in paths), default=0)
+    with scratch_folder(".aside-", root) as aside:
+        yield _put_together(paths, places, row_type(n_frames), aside / _FILE)
+
+
+def _put_together(paths: Sequence[Path], places: dict[str, int], kind: np.dtype[np.void], path: Path) -> Prints:
+    """One file of all, each in its place."""
+    is_there = np.zeros(len(places), np.bool_)
+    with path.open("wb") as file:  # written, not mapped: a full disk is then an error, and no signal
+        for some in map(np.load, paths):
+            fitting = some if some.dtype == kind else _widen(some, kind)
+            for row in fitting:
+                place = places.get(row["trailer_id"].decode())
+                if place is not None:
+                    file.seek(place * kind.itemsize)
+                    file.write(row.tobytes())
+                    is_there[place] = True
+        file.truncate(max(len(places), 1) * kind.itemsize)
+    return Prints(np.memmap(path, kind, mode="r")[: len(places)], is_there)
+
+
+def _widen(rows: NDArray[np.void], kind: np.dtype[np.void]) -> NDArray[np.void]:
+    """With room for more frames."""
+    wide = np.zeros(len(rows), kind)
+    n_frames = rows["times_s"].shape[1]
+    for name in ("trailer_id", "n_frames", "n_columns", "sound"):
+        wide[name] = rows[name]
+    for name in ("times_s", "frames"):
+        wide[name][:, :n_frames] = rows[name]
+    return wide
 
 
 def make_print(record: ShardRecord, *, start_s: float, spectrogram_s: float) -> Print:
@@ -103,25 +172,31 @@ def _shrink(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.u
 
 
 def _cached_prints(root: Path, batch: BatchRef, shard: ShardManifest, settings: Settings, store: Store) -> Path:
-    path = root / f"{batch.path}.{_VERSION}-{shard.sha256[:16]}.npz"
+    path = path_of_prints(root, batch, shard)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(".aside-", root) as aside:
             records = read_records(cached_shard(store, batch, shard, aside), settings.shards.max_bad_records)
             times = {name: float(shard.features[name]) for name in ("start_s", "spectrogram_s")}
-            arrays: dict[str, NDArray[Any]] = {}
-            for record in records:
-                made = make_print(record, **times)
-                arrays |= {f"{record.trailer_id}/{name}": array for name, array in made._asdict().items()}
-            np.savez(aside / "prints.npz", allow_pickle=False, **arrays)
-            (aside / "prints.npz").replace(path)
-        for older in path.parent.glob(f"{batch.number:04d}.*.npz"):  # of what the shard was before
+            np.save(aside / _FILE, to_rows({record.trailer_id: make_print(record, **times) for record in records}))
+            (aside / _FILE).replace(path)
+        for older in path.parent.glob(f"{batch.number:04d}.*.np[yz]"):  # of what the shard was before
             if older != path:
                 older.unlink(missing_ok=True)
     return path
 
 
-def _load(path: Path) -> Iterator[tuple[str, Print]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        for trailer_id in dict.fromkeys(name.split("/")[0] for name in arrays.files):
-            yield trailer_id, Print(*(arrays[f"{trailer_id}/{name}"] for name in Print._fields))
+def path_of_prints(root: Path, batch: BatchRef, shard: ShardManifest) -> Path:
+    """Where the prints of a shard are kept."""
+    return root / f"{batch.path}.{_VERSION}-{shard.sha256[:16]}.npy"
+
+
+def to_rows(prints: Mapping[str, Print]) -> NDArray[np.void]:
+    """Prints as they lie in a file, (n,) of `row_type`."""
+    rows = np.zeros(len(prints), row_type(max((len(each.frames) for each in prints.values()), default=0)))
+    for row, (trailer_id, each) in zip(rows, prints.items(), strict=True):
+        n_frames, n_columns = len(each.frames), each.sound.shape[1]
+        row["trailer_id"], row["n_frames"], row["n_columns"] = trailer_id.encode(), n_frames, n_columns
+        row["frames"][:n_frames], row["times_s"][:n_frames] = each.frames, each.times_s
+        row["sound"][:, :n_columns] = each.sound
+    return rows

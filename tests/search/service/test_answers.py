@@ -2,6 +2,9 @@
 
 import io
 import re
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image
 
 from trailer_ml.search.service.catalogue import Catalogue
 from trailer_ml.search.similar import find_similar
+from trailer_ml.search.takedown import take_down
 from trailer_ml.storage import shard_key
 from trailer_ml.vectors import normalise
 
@@ -130,6 +134,69 @@ def test_duplicates_are_grouped(serve, make_vectors, put_embedded, publish) -> N
     assert ["imdb-vi0000002", "imdb-vi0000007"] in [
         [each["trailer_id"] for each in group["trailers"]] for group in groups
     ]
+
+
+def test_duplicates_come_page_by_page_without_what_is_taken_down_and_are_found_once(
+    serve, make_vectors, put_embedded, publish, store
+) -> None:
+    """Five groups of three: of one its middle goes, of another all but one."""
+    vectors = np.eye(16, dtype=np.float32)[np.arange(15) // 3]
+    put_embedded(vectors)
+    publish()
+    served = serve()
+    paths = [f"/api/v1/duplicates?offset={offset}&limit=2" for offset in (0, 2, 4, 6)]
+    pages = [served.get(path).json() for path in paths]
+    found = served.app.state.service.twins._found
+    assert [(page["n"], len(page["groups"])) for page in pages] == [(5, 2), (5, 2), (5, 1), (5, 0)]
+    assert len({group["trailers"][0]["trailer_id"] for page in pages for group in page["groups"]}) == 5
+    for number in (1, 4, 5):
+        take_down(f"imdb-vi{number:07d}", store)
+    served.app.state.service.live.look()
+    (first, *_), n = (served.get("/api/v1/duplicates").json()[name] for name in ("groups", "n"))
+    assert n == 4
+    assert [each["trailer_id"] for each in first["trailers"]] == ["imdb-vi0000000", "imdb-vi0000002"]
+    assert len(first["pairs"]) == len(first["evidence"]) == 1
+    assert served.app.state.service.twins._found is found
+
+
+def test_whoever_waits_for_duplicates_keeps_nobody_else_waiting(
+    serve, make_vectors, put_embedded, publish, monkeypatch
+) -> None:
+    put_embedded(make_vectors(3))
+    publish()
+    served = serve()
+    twins = served.app.state.service.twins
+    endless = [sys.executable, "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr("trailer_ml.search.service.twins._COMMAND", endless)
+    monkeypatch.setattr("trailer_ml.search.service.twins._PATIENCE_S", 600)
+    with ThreadPoolExecutor(45) as askers:
+        waiting = [askers.submit(served.get, "/api/v1/duplicates") for _ in range(45)]
+        until = time.monotonic() + 60
+        while twins._child is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert served.get("/api/v1/status").status_code == 200  # in a thread, of which there are 40
+        twins._child.kill()
+        assert {each.result().status_code for each in waiting} == {503}
+
+
+def test_a_search_for_duplicates_that_fails_says_so_and_is_not_begun_again_at_once(
+    serve, make_vectors, put_embedded, publish, store, monkeypatch
+) -> None:
+    put_embedded(make_vectors(3))
+    version = publish()
+    served = serve()
+    twins = served.app.state.service.twins
+    monkeypatch.setattr("trailer_ml.search.service.twins._COMMAND", [sys.executable, "-c", "raise SystemExit(3)"])
+    for _ in range(2):
+        answer = served.get("/api/v1/duplicates")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "this cannot be answered just now: try again")
+    failed = twins._find(version)
+    monkeypatch.setattr("trailer_ml.search.service.twins._PAUSE_S", 0)
+    assert twins._find(version) is not failed
+    monkeypatch.setattr("trailer_ml.search.service.twins._PATIENCE_S", 0)
+    answer = served.get("/api/v1/duplicates")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 def test_status_health_and_metrics_say_what_is_served(serve, world) -> None:

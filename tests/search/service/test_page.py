@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -118,6 +119,25 @@ def test_a_file_that_is_refused_is_refused_in_words(serve, world, browser, tmp_p
     page.goto(f"{serve(max_upload_bytes=10).url}/#/match")
     page.set_input_files("input[type=file]", tmp_path / "film.mp4")
     expect(page.get_by_role("alert")).to_contain_text("at most 10 bytes are taken")
+    page.close()
+
+
+def test_twins_that_are_still_looked_for_come_into_the_page_and_more_when_asked(
+    serve, put_embedded, publish, browser, monkeypatch
+) -> None:
+    put_embedded(np.eye(32, dtype=np.float32)[np.arange(64) // 2])
+    publish()
+    monkeypatch.setattr("trailer_ml.search.service.twins._PATIENCE_S", 0)
+    page = browser.new_page()  # what is not there yet is an error on the console of any browser
+    page.goto(f"{serve().url}/#/twins")
+    expect(page.locator(".lead")).to_contain_text("are being looked for")
+    monkeypatch.setattr("trailer_ml.search.service.twins._PATIENCE_S", 60)
+    expect(page.locator(".lead")).to_contain_text("32 groups")
+    expect(page.locator("section.ad")).to_have_count(30)
+    page.get_by_role("button", name="Show more").press("Enter")
+    expect(page.locator("section.ad")).to_have_count(32)
+    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    expect(page.locator("section.ad").last).to_contain_text("their frames cannot be read")
     page.close()
 
 

@@ -26,7 +26,9 @@ def scratch(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
-def test_a_video_is_matched_and_what_is_none_is_refused(serve, video_world, videos, settings, store, scratch) -> None:
+def test_a_video_is_matched_and_what_is_none_is_refused(
+    serve, video_world, videos, bombs, settings, store, scratch
+) -> None:
     served = serve()
     answer = served.client.post("/api/v1/match?k=3", content=videos["plasma-again"].read_bytes(), headers=MP4)
     assert answer.status_code == 200, answer.text
@@ -43,6 +45,7 @@ def test_a_video_is_matched_and_what_is_none_is_refused(serve, video_world, vide
         (b"ffconcat version 1.0\nfile /etc/passwd\n", "not_a_video"),
         (make_zip_bomb(scratch.parent), "not_a_video"),
         (videos["bars"].read_bytes()[:3000], "corrupt"),
+        *((path.read_bytes(), reason) for path, reason in bombs.values()),
     ):
         answer = served.client.post("/api/v1/match", content=body, headers=MP4)
         assert (answer.status_code, answer.json()["reason"]) == (422, reason)

@@ -112,8 +112,11 @@ class MatchAnswer(Answer):
 
 
 class DuplicatesAnswer(Answer):
-    """Groups of trailers that are nearly the same, the closest first."""
+    """A page of the groups of trailers that are nearly the same, the closest first."""
 
+    n: int
+    """Groups, on all pages."""
+    offset: int
     groups: tuple[DuplicateGroup, ...]
 
 

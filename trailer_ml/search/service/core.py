@@ -9,25 +9,23 @@ import threading
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from trailer_ml.errors import ConflictError
-from trailer_ml.search.duplicates import find_duplicates
 from trailer_ml.search.service.live import Live, Snapshot
 from trailer_ml.search.service.looking import Looking
 from trailer_ml.search.service.map import lay_out
 from trailer_ml.search.service.metrics import Metrics
 from trailer_ml.search.service.shown import Showcase
+from trailer_ml.search.service.twins import TwinFinder
 from trailer_ml.search.status import count_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from trailer_ml.records import DuplicateGroup, Status
+    from trailer_ml.records import Status
     from trailer_ml.search.service.map import Layout
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
 _STATUS_S = 5.0
-_TRIES = 5
 Value = TypeVar("Value")
 
 
@@ -46,9 +44,9 @@ class Service:
         self.live = Live(settings, store)
         self.showcase = Showcase(store)
         self.looking = Looking(settings)
+        self.twins = TwinFinder(settings, self.live)
         self._status: _Kept[Status] = _Kept()
         self._layout: _Kept[Layout] = _Kept()
-        self._duplicates: _Kept[tuple[DuplicateGroup, ...]] = _Kept()
 
     def start(self) -> None:
         """Begin to follow the store."""
@@ -60,6 +58,7 @@ class Service:
         """End what was started."""
         self.live.stop()
         self.looking.stop()
+        self.twins.stop()
 
     def status(self) -> Status:
         """Where every trailer stands, a few seconds ago at most."""
@@ -68,24 +67,6 @@ class Service:
     def layout(self, snapshot: Snapshot) -> Layout:
         """The map of an index."""
         return self._layout.get(snapshot.index.manifest.version, lambda: lay_out(snapshot.index.vectors()))
-
-    def duplicates(self) -> tuple[Snapshot, tuple[DuplicateGroup, ...]]:
-        """The near-duplicates of an index, and that index. It takes seconds for each new one.
-
-        Raises:
-            ConflictError: another index is published again and again.
-        """
-        for _ in range(_TRIES):
-            self.live.look()
-            before = self.live.snapshot()
-            groups = self._duplicates.get(
-                before.index.manifest.version, lambda: tuple(find_duplicates(self.settings, self.store))
-            )
-            self.live.look()
-            if self.live.snapshot().index is before.index:
-                return self.live.snapshot(), groups
-            self._duplicates.drop()
-        raise ConflictError("the index changes all the time")
 
 
 class _Kept(Generic[Value]):
@@ -102,7 +83,3 @@ class _Kept(Generic[Value]):
                 self._value = [make()]
                 self._key = key
             return self._value[0]
-
-    def drop(self) -> None:
-        with self._lock:
-            self._value = []

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from trailer_ml.errors import RateLimitedError
 from trailer_ml.records import AdMatch
 from trailer_ml.search.service.answers import AdsAnswer, AdsRunsAnswer, DuplicatesAnswer
 from trailer_ml.search.service.problems import describe
@@ -28,12 +29,26 @@ router = APIRouter(tags=["findings"])
 _REPORT_CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
 
 
-@router.get("/duplicates", response_model=DuplicatesAnswer, responses=describe(503))
-def list_duplicates(request: Request) -> Response:
-    """Groups of trailers that are nearly the same. The first who asks of a new index waits for it."""
-    snapshot, groups = service_of(request).duplicates()
-    kept = (_leave_out(group, snapshot.taken_down) for group in groups)
-    return send(DuplicatesAnswer(**snapshot.versions, groups=tuple(group for group in kept if group)), request)
+@router.get("/duplicates", response_model=DuplicatesAnswer, responses=describe(422, 503))
+async def list_duplicates(
+    request: Request,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=200)] = 60,
+) -> Response:
+    """Groups of trailers that are nearly the same, the closest first.
+
+    Those of a new index are looked for when somebody first asks: where that takes more than 20 s the answer is 503,
+    with the time after which to ask again.
+    """
+    try:
+        snapshot, groups = await service_of(request).twins.wait()
+    except RateLimitedError as error:
+        raise HTTPException(503, str(error), {"Retry-After": f"{error.retry_after_s:.0f}"}) from error
+    kept = [group for group in (_leave_out(group, snapshot.taken_down) for group in groups) if group]
+    answer = DuplicatesAnswer(
+        **snapshot.versions, n=len(kept), offset=offset, groups=tuple(kept[offset : offset + limit])
+    )
+    return send(answer, request)
 
 
 @router.get("/ads", response_model=AdsRunsAnswer, responses=describe(503))
@@ -87,7 +102,17 @@ def _names(ads: tuple[AdMatch, ...]) -> frozenset[str]:
 
 
 def _leave_out(group: DuplicateGroup, gone: AbstractSet[str]) -> DuplicateGroup | None:
-    """A group without what was taken down; None where less than two trailers are left."""
-    trailers = tuple(trailer for trailer in group.trailers if trailer.trailer_id not in gone)
-    pairs = tuple(pair for pair in group.pairs if pair[0] not in gone and pair[1] not in gone)
-    return group.model_copy(update={"trailers": trailers, "pairs": pairs}) if len(trailers) > 1 else None
+    """A group without what was taken down, nor what was linked to that alone; None where nothing is left."""
+    if gone.isdisjoint(trailer.trailer_id for trailer in group.trailers):
+        return group
+    places = [place for place, (one, other, _) in enumerate(group.pairs) if one not in gone and other not in gone]
+    linked = {trailer_id for place in places for trailer_id in group.pairs[place][:2]}
+    if not linked:
+        return None
+    return group.model_copy(
+        update={
+            "trailers": tuple(trailer for trailer in group.trailers if trailer.trailer_id in linked),
+            "pairs": tuple(group.pairs[place] for place in places),
+            "evidence": tuple(group.evidence[place] for place in places) if group.evidence else (),
+        }
+    )

@@ -122,7 +122,7 @@ class Looking:
                 [sys.executable, "-m", "trailer_ml.search.service.looker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=_environment(self._settings),
+                env=child_environment(self._settings) | {"TF_CPP_MIN_LOG_LEVEL": "2"},
             )
         )
         self._child = child
@@ -149,8 +149,8 @@ class Looking:
         return answer
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """Ours with these settings, whoever gave them; the key of the service is not the child's business."""
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Of a child of ours: our own with these settings, whoever gave them; the service's key is not its business."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRAILER_")}
     key, secret = settings.store.access_key_id, settings.store.secret_access_key
     keys = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
@@ -158,5 +158,4 @@ def _environment(settings: Settings) -> dict[str, str]:
         **inherited,
         **as_environment(settings),
         **{name: value.get_secret_value() for name, value in keys.items() if value},
-        "TF_CPP_MIN_LOG_LEVEL": "2",
     }

@@ -50,7 +50,7 @@ export function neighbours(list) {
 
 function others(ids) {
   if (!ids?.length) return null;
-  return h("p", { class: "reason" }, "also ", ids.map((id, n) => [n ? ", " : "", h("a", { href: trailerLink(id), class: "inline" }, `${n + 2}`)]), " of this film");
+  return h("p", { class: "reason" }, "also of this film: ", ids.map((id, n) => [n ? ", " : "", h("a", { href: trailerLink(id), class: "inline" }, `trailer ${n + 2}`)]));
 }
 
 export function head(title, lead, ...more) {

@@ -54,11 +54,14 @@ function filmstrip(id, times) {
 function nearest(path, trailer, similar) {
   const list = h("div", {}, listed(similar));
   const box = h("input", { type: "checkbox", id: "same", onchange: async () => {
+    const asked = box.checked;
+    let found;
     try {
-      fill(list, listed(await get(`${path}/similar?k=12&same_film=${box.checked}`)));
+      found = listed(await get(`${path}/similar?k=12&same_film=${asked}`));
     } catch (error) {
-      fill(list, problem(error));
+      found = problem(error);
     }
+    if (asked === box.checked) fill(list, found); // answers may overtake each other
   } });
   return h("section", { "aria-labelledby": "nearest" },
     h("div", { class: "bar-head" }, h("h2", { id: "nearest" }, "Most alike"), h("label", { class: "check", for: "same" }, box, "Include its own film")),

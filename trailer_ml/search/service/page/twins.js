@@ -1,35 +1,88 @@
 // Near-duplicates: trailers that are nearly the same.
 import { get } from "./api.js";
-import { clock, h, number } from "./dom.js";
-import { card, head } from "./parts.js";
+import { announce, clock, fill, h, number } from "./dom.js";
+import { card, head, problem } from "./parts.js";
 
-const AT_MOST = 100;
+const PAGE = 30;
+const SOON_MS = 400; // an answer that takes longer comes into a page that is there already
+const AGAIN_MS = 2000;
 
 export async function showTwins({ signal }) {
-  const { groups } = await get("duplicates", signal);
-  return h("div", {},
-    head("Twins", groups.length
-      ? `${number(groups.length)} ${groups.length === 1 ? "group" : "groups"} of trailers that are nearly the same: teasers, recuts, and other copies.`
-      : "No two trailers of the index are nearly the same."),
-    !groups.length && h("p", { class: "note" }, "A trailer that comes again as a teaser, a recut or another copy is shown here beside the first."),
-    groups.slice(0, AT_MOST).map(showGroup),
-    groups.length > AT_MOST && h("p", { class: "note" }, `The closest ${AT_MOST} groups are shown.`));
+  const said = h("p", { class: "lead" }, "Near-duplicates are being looked for, once for each index.");
+  const body = h("div", {});
+  await Promise.race([ask(said, body, signal), pause(SOON_MS)]);
+  return h("div", {}, head("Twins", null, said), body);
+}
+
+// Of a large index it takes longer to find them than an answer may.
+async function ask(said, body, signal) {
+  const began = Date.now();
+  while (!signal.aborted) {
+    try {
+      const answer = await get(`duplicates?limit=${PAGE}`, signal);
+      fill(said, lead(answer.n));
+      show(body, answer, signal);
+      if (Date.now() - began > SOON_MS) announce(lead(answer.n));
+      return;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error.status !== 503) {
+        fill(body, problem(error, () => ask(said, fill(body), signal)));
+        return;
+      }
+      fill(said, `${error.message[0].toUpperCase()}${error.message.slice(1)}. This page asks again by itself.`);
+      await pause(AGAIN_MS);
+    }
+  }
+}
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+function lead(n) {
+  return n
+    ? `${number(n)} ${n === 1 ? "group" : "groups"} of trailers that are nearly the same: teasers, recuts, and other copies.`
+    : "No two trailers of the index are nearly the same.";
+}
+
+function show(body, { n, groups }, signal) {
+  let shown = groups.length;
+  const list = h("div", {}, groups.map((group, place) => showGroup(group, place)));
+  const more = h("button", { type: "button", class: "more", hidden: shown >= n, onclick: load }, "Show more");
+  const note = h("div", {});
+
+  async function load() {
+    try {
+      const answer = await get(`duplicates?offset=${shown}&limit=${PAGE}`, signal);
+      list.append(...answer.groups.map((group, place) => showGroup(group, shown + place)));
+      shown += answer.groups.length;
+      more.hidden = shown >= answer.n || !answer.groups.length;
+      fill(note);
+    } catch (error) {
+      if (!signal.aborted) fill(note, problem(error, load));
+    }
+  }
+
+  fill(body,
+    !n && h("p", { class: "note" }, "A trailer that comes again as a teaser, a recut or another copy is shown here beside the first."),
+    list, note, h("div", { class: "end" }, more));
 }
 
 function showGroup(group, n) {
   const id = `group-${n}`;
-  const closest = group.pairs[0] ? group.pairs[0][2].toFixed(3) : "";
   const films = new Set(group.trailers.map((trailer) => trailer.film_id)).size;
   const of = films === 1 ? "of one film" : `of ${films} films`;
+  const closest = group.pairs[0] ? ` The closest two score ${group.pairs[0][2].toFixed(3)}${shared(group.evidence?.[0])}.` : "";
   return h("section", { class: "ad", "aria-labelledby": id },
     h("h2", { id }, group.trailers[0].title),
-    h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}; the closest two score ${closest}${shared(group)}`),
+    h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}.${closest}`),
     h("ul", { class: "wall row", tabindex: 0, "aria-labelledby": id }, group.trailers.map((trailer) => card(trailer))));
 }
 
-function shared(group) {
-  const frames = group.evidence?.[0]?.frames ?? [];
-  if (!frames.length) return "";
+function shared(evidence) {
+  if (!evidence) return "";
+  if (!evidence.is_confirmed) return "; their frames cannot be read any longer, so nothing else speaks for it";
+  const { frames, sound } = evidence;
   const times = frames.slice(0, 3).map((pair) => `${clock(pair.one_s)} and ${clock(pair.other_s)}`).join("; ");
-  return ` and show the same at ${times}${frames.length > 3 ? " \u2026" : ""}`;
+  const seen = frames.length ? ` and show the same at ${times}${frames.length > 3 ? " \u2026" : ""}` : "";
+  return sound === null ? seen : `${seen}${seen ? "; " : " and "}their sounds correlate by ${sound.toFixed(2)}`;
 }
