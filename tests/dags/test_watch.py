@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import airflow
@@ -49,6 +51,27 @@ def test_airflow_sends_them_as_the_exporter_reads_them() -> None:
     assert "legacy_names_on = False" in template
     environment = COMPOSE["services"]["scheduler"]["environment"]
     assert environment["AIRFLOW__METRICS__STATSD_HOST"] in COMPOSE["services"]
+
+
+def test_every_alert_speaks_of_what_it_names_and_of_nothing_else() -> None:
+    """By what Prometheus itself makes of series of each kind: alerts.test.yml."""
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is not here; fix: .ci/system-packages"
+    for what in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]):
+        found = subprocess.run([promtool, *what], cwd=WATCH, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
+    tests = yaml.safe_load((WATCH / "alerts.test.yml").read_text())["tests"]
+    fired = {case["alertname"] for test in tests for case in test.get("alert_rule_test", []) if case.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in ALERTS}
+
+
+def test_every_query_of_the_board_is_one() -> None:
+    groups = [{"name": "board", "rules": [{"record": "a", "expr": query} for query in QUERIES]}]
+    found = subprocess.run(
+        ["promtool", "check", "rules", "--lint=none", "/dev/stdin"], input=yaml.safe_dump({"groups": groups}),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"{len(QUERIES)} rules found" in found.stdout, found.stdout + found.stderr
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])

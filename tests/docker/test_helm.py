@@ -12,6 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from trailer_ml.errors import SettingsError
+from trailer_ml.settings import load_settings
+
 PROJECT = Path(__file__).parents[2]
 HELM = PROJECT / "docker" / "helm"
 VALUES = yaml.safe_load((HELM / "values.yaml").read_text())
@@ -36,9 +39,10 @@ OFF = closed(enabled={"const": False})
 QUANTITY = {"type": ["string", "integer"], "pattern": r"^\d+(m|[KMGT]i)?$"}
 QUANTITIES = {"type": "object", "additionalProperties": QUANTITY}
 RESOURCES = closed(requests=QUANTITIES, limits=QUANTITIES)
+VARIABLES = {"type": "array", "items": closed(name=TEXT, value={"type": "string"})}
 WORKERS = {
     "queue": TEXT, "replicas": NUMBER, "persistence": OFF, "terminationGracePeriodSeconds": NUMBER,
-    "resources": RESOURCES,
+    "resources": RESOURCES, "logGroomerSidecar": closed(requirePersistence={"const": False}), "env": VARIABLES,
 }  # fmt: skip
 GPU_SET = {
     "name": TEXT,
@@ -49,13 +53,14 @@ SECTION = {"type": "object", "additionalProperties": {"type": "string"}}
 SCHEMA = {
     **closed(
         executor=TEXT, airflowVersion=TEXT, defaultAirflowRepository=TEXT, defaultAirflowTag=TEXT,
-        postgresql=OFF, redis=OFF,
+        enableServiceLinks={"const": False}, postgresql=OFF, redis=OFF,
         data=closed(**dict.fromkeys(("metadataSecretName", "resultBackendSecretName", "brokerUrlSecretName"), TEXT)),
         fernetKeySecretName=TEXT, apiSecretKeySecretName=TEXT, jwtSecretName=TEXT,
         secret={"type": "array", "items": closed(envName=TEXT, secretName=TEXT, secretKey=TEXT)},
-        env={"type": "array", "items": closed(name=TEXT, value={"type": "string"})},
+        env=VARIABLES,
         config={"type": "object", "additionalProperties": SECTION},
-        dags=closed(persistence=OFF, gitSync=OFF), logs=closed(persistence=OFF), createUserJob=closed(defaultUser=OFF),
+        dags=closed(persistence=OFF, gitSync=OFF), logs=closed(persistence=OFF), triggerer=closed(persistence=OFF),
+        createUserJob=OFF,
         workers=closed(celery=closed(
             enableDefault={"const": True}, **WORKERS,
             sets={"type": "array", "items": closed(**WORKERS, **GPU_SET) | {"required": ["name", "queue"]}},
@@ -63,7 +68,7 @@ SCHEMA = {
         statsd=closed(enabled={"const": True}),
     ),
 }  # fmt: skip
-"""The part of the chart's values that is used here, written by hand after its documentation and values.yaml."""
+"""The part of the chart's values that is used here, written by hand after the schema of chart 1.22.0."""
 
 
 def test_the_values_are_of_the_shape_that_the_chart_documents() -> None:
@@ -119,6 +124,24 @@ def test_a_manifest_fits_its_schema_and_the_other(kind: str) -> None:
     labels = MANIFESTS["Deployment"]["spec"]["template"]["metadata"]["labels"]
     selector = manifest["spec"]["selector"]
     assert (selector.get("matchLabels") or selector) == labels
+
+
+def test_no_pod_is_told_of_services_by_variables() -> None:
+    """They would begin as our settings do, and one that is no setting is an error."""
+    name = MANIFESTS["Service"]["metadata"]["name"].upper().replace("-", "_")
+    with pytest.raises(SettingsError, match=f"{name}_PORT is not a setting"):
+        load_settings({f"{name}_PORT": "tcp://10.0.0.1:8000"})
+    assert VALUES["enableServiceLinks"] is False
+    assert MANIFESTS["Deployment"]["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
+def test_a_worker_does_as_much_at_once_as_in_compose() -> None:
+    celery = VALUES["workers"]["celery"]
+    for workers, service in ((celery, "worker"), (*celery["sets"], "worker-gpu")):
+        (variable,) = workers["env"]
+        assert variable["name"] == "AIRFLOW__CELERY__WORKER_CONCURRENCY"
+        command = COMPOSE["services"][service]["command"]
+        assert variable["value"] == command[command.index("--concurrency") + 1]
 
 
 def test_the_service_runs_as_in_compose() -> None:

@@ -1,10 +1,12 @@
 """What can be said of the images without a Docker engine: they are linted, fit their schema and hold no secret."""
 
 import json
+import os
 import re
 import string
 import subprocess
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,11 @@ def test_compose_fits_its_schema() -> None:
     run_tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(DOCKER / "compose.yaml"))
 
 
-@pytest.mark.parametrize("script", [*(DOCKER / "install").iterdir(), DOCKER / "entrypoint"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "script",
+    [*(DOCKER / "install").iterdir(), DOCKER / "entrypoint", DOCKER / "clean-logs"],
+    ids=lambda path: path.name,
+)
 def test_a_script_stops_at_its_first_error(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/sh\n")
     assert "\nset -eu\n" in script.read_text()
@@ -66,6 +72,43 @@ def test_every_service_starts_again_and_says_how_it_is() -> None:
         assert "healthcheck" in service or name in from_image | {"init"}, name
         if service["image"].startswith("trailer-ml"):
             assert service["cap_drop"] == ["ALL"], name
+
+
+def test_whoever_asks_airflow_how_it_is_has_its_secrets() -> None:
+    """A health check is a process beside the first one, whose variables it does not have."""
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    checks = re.findall(r"HEALTHCHECK .*\\\n +CMD (.+)$", dockerfile, re.MULTILINE)
+    checks += [service["healthcheck"]["test"][1] for service in SERVICES.values() if "healthcheck" in service]
+    of_airflow = [check for check in checks if re.search(r"airflow (jobs|\.)|celery", check)]
+    assert len(of_airflow) == 5
+    assert all("/entrypoint " in check for check in of_airflow)
+
+
+def test_who_is_asked_to_stop_may_finish_its_tasks() -> None:
+    """Celery's children, and the tasks below them, end at once when the signal reaches them as well (`tini -g`)."""
+    entrypoints = re.findall(r"^ENTRYPOINT (.+)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    assert [json.loads(entrypoint) for entrypoint in entrypoints] == [["/usr/bin/tini", "--", "/entrypoint"]] * 2
+    assert (DOCKER / "entrypoint").read_text().splitlines()[-1] == 'exec "$@"'
+
+
+def test_what_the_chart_calls_is_in_the_image() -> None:
+    for name in ("entrypoint", "clean-logs"):
+        assert f"ln -s /opt/trailer-ml/bin/{name} /{name}" in (DOCKER / "install" / "system").read_text()
+        assert f"/src/docker/{name} " in (DOCKER / "install" / "project").read_text()
+
+
+def test_old_logs_are_cleared_away(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    for name, age_s in (("old/1.log", 3 * 86400), ("new/2.log", 3600)):
+        path = logs / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        for each in (path, path.parent):
+            os.utime(each, times=(time.time() - age_s,) * 2)
+    once = (DOCKER / "clean-logs").read_text().replace("sleep ", "exit 0; ")
+    environ = {"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__LOG_RETENTION_DAYS": "2"}
+    subprocess.run(["sh", "-c", once], env=environ, check=True)
+    assert [path.name for path in logs.rglob("*.log")] == ["2.log"]
 
 
 def test_nothing_is_open_to_other_machines() -> None:
