@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from trailer_ml.features.container import Deadline, open_media
 from trailer_ml.features.extract import Features, extract_features
 from trailer_ml.settings import FeatureSettings
 
@@ -66,6 +67,16 @@ def mean_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Of the pair that differs most."""
     assert ours.shape == theirs.shape
     return float(np.abs(ours.astype(int) - theirs).mean(axis=(1, 2, 3)).max())
+
+
+@pytest.mark.parametrize("sampler", ["exact", "keyframe"])
+def test_opening_decodes_no_picture_of_vp9(sampler: str, make_video: Make) -> None:
+    path = make_video(**CLIPS["vp9"])
+    with open_media(path, DEMO.model_copy(update={"sampler": sampler}), Deadline(60)) as source:
+        assert source.video.codec_context.format is None  # a header does not say it
+        assert (source.video.width, source.video.height, source.duration_s) == (320, 180, pytest.approx(27.0, abs=0.1))
+    with open_media(path, DEMO.model_copy(update={"engine": "ffmpeg"}), Deadline(60)) as source:
+        assert source.video.codec_context.format is not None
 
 
 def test_a_file_without_an_index_is_scanned(make_video: Make, remux: Callable[..., Path]) -> None:
