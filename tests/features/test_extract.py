@@ -108,6 +108,21 @@ def test_keyframes_are_the_last_ones_before(
     assert mean_difference(features.frames, expected[order]) <= 3
 
 
+@pytest.mark.parametrize("sampler", ["exact", "keyframe"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_a_picture_that_begins_after_its_sound(
+    name: str, sampler: str, make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    clip = make_video()
+    ffmpeg("-itsoffset", 6, "-i", clip, "-i", clip, "-map", "0:v", "-map", "1:a", "-c", "copy", tmp_path / name)
+    settings = DEMO.model_copy(update={"sampler": sampler, "engine": "pyav"})
+    features = extract_features(tmp_path / name, settings)
+
+    first, *others = features.frame_times_s
+    assert first == pytest.approx(6, abs=0.1)
+    assert (others[:2], others[-1]) == ([first, first], pytest.approx(22.6, abs=2.5))
+
+
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
 @pytest.mark.parametrize(("start_s", "duration_s"), [(1.0, 24.0), (5.0, 125.0), (0.0, 6.0)])
 def test_the_spectrogram_is_ffmpegs(
