@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from trailer_ml.features.container import Deadline, open_media
 from trailer_ml.features.extract import Features, extract_features
 from trailer_ml.settings import FeatureSettings
 
@@ -68,6 +69,16 @@ def mean_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours.astype(int) - theirs).mean(axis=(1, 2, 3)).max())
 
 
+@pytest.mark.parametrize("sampler", ["exact", "keyframe"])
+def test_opening_decodes_no_picture_of_vp9(sampler: str, make_video: Make) -> None:
+    path = make_video(**CLIPS["vp9"])
+    with open_media(path, DEMO.model_copy(update={"sampler": sampler}), Deadline(60)) as source:
+        assert source.video.codec_context.format is None  # a header does not say it
+        assert (source.video.width, source.video.height, source.duration_s) == (320, 180, pytest.approx(27.0, abs=0.1))
+    with open_media(path, DEMO.model_copy(update={"engine": "ffmpeg"}), Deadline(60)) as source:
+        assert source.video.codec_context.format is not None
+
+
 def test_a_file_without_an_index_is_scanned(make_video: Make, remux: Callable[..., Path]) -> None:
     """mpeg-ts starts at 1.4 s, has no index and lands late on a seek."""
     path = make_video(sound=False)
@@ -95,6 +106,21 @@ def test_keyframes_are_the_last_ones_before(
     expected = ffmpeg_frames(path, tuple(distinct), SEED_CHAIN)
     order = [distinct.index(round(t, 3)) for t in expected_s]
     assert mean_difference(features.frames, expected[order]) <= 3
+
+
+@pytest.mark.parametrize("sampler", ["exact", "keyframe"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_a_picture_that_begins_after_its_sound(
+    name: str, sampler: str, make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    clip = make_video()
+    ffmpeg("-itsoffset", 6, "-i", clip, "-i", clip, "-map", "0:v", "-map", "1:a", "-c", "copy", tmp_path / name)
+    settings = DEMO.model_copy(update={"sampler": sampler, "engine": "pyav"})
+    features = extract_features(tmp_path / name, settings)
+
+    first, *others = features.frame_times_s
+    assert first == pytest.approx(6, abs=0.1)
+    assert (others[:2], others[-1]) == ([first, first], pytest.approx(22.6, abs=2.5))
 
 
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])

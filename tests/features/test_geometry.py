@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from trailer_ml.features.extract import extract_features
-from trailer_ml.features.geometry import Box, Crop, Shape, is_seed_shape, plan_crop
+from trailer_ml.features.geometry import Box, Crop, Shape, crop_frame, is_seed_shape, plan_crop, shape_of
 from trailer_ml.settings import FeatureSettings
 
 DEMO = FeatureSettings(start_s=1.0, interval_s=1.5, n_frames=4, spectrogram_s=6.0)
@@ -103,6 +105,56 @@ def test_16_to_9_in_bars_is_cut_as_without_them(bars: str, make_video: Make) -> 
     )
     # The edge of a bar is known to half a small pixel. The middle at full height differs by 40 and more.
     assert np.abs(plain.astype(int) - barred).mean() < 4
+
+
+PLANAR = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuva420p", "gbrp", "gray"]
+NOT_PLANAR = ["nv12", "grayf32le", "yuv410p", "yuyv422", "rgb24", "pal8", "monow"]
+
+
+@pytest.mark.parametrize("pixel_format", [*PLANAR, *NOT_PLANAR])
+@pytest.mark.parametrize(
+    "size", [(1280, 720), (854, 480), (240, 136), (641, 359), (360, 640), (320, 240), (640, 361), (957, 401)]
+)
+def test_only_what_is_needed_is_scaled(size: tuple[int, int], pixel_format: str) -> None:
+    """The square is that of the whole picture, scaled and then cut."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    coarse = av.VideoFrame.from_ndarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8), format="rgb24")
+    planar = "gray" if pixel_format == "pal8" else pixel_format  # swscale makes no palettes
+    frame = coarse.reformat(width=width, height=height, format=planar, interpolation="BICUBIC")
+    if pixel_format == "pal8":
+        palette = rng.integers(0, 256, (256, 4), np.uint8)
+        frame = av.VideoFrame.from_ndarray((frame.to_ndarray(), palette), format="pal8")
+    reformatter = VideoReformatter()
+    crop = plan_crop(Shape(width, height, 1.0), 224, Box())
+    got = crop_frame(frame, crop, 224, reformatter)
+
+    whole = frame.to_ndarray(width=crop.width, height=crop.height, format="rgb24", interpolation="BICUBIC", threads=1)
+    expected = whole[crop.y : crop.y + 224, crop.x : crop.x + 224]
+    off = np.abs(got.astype(int) - expected)
+    assert off.mean() < (
+        0.5 if pixel_format in PLANAR else 1e-9
+    )  # a pixel off is 3 and more; a plane of colour off, 20
+    assert off.max() < 12  # at the edges too
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirror", [(), ("-display_hflip",), ("-display_vflip",)])
+def test_what_is_needed_of_a_turned_picture(
+    rotation: int, mirror: tuple[str, ...], make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "turned.mp4"
+    ffmpeg(
+        *mirror, "-display_rotation", rotation, "-i", make_video(seconds=8, sound=False, video=X264), "-c", "copy", path
+    )
+    with av.open(path) as container:
+        frame = next(container.decode(video=0))
+    shown = shape_of(frame, 1.0)
+    whole, part = (
+        crop_frame(frame, Crop(shown.width, shown.height, x, y), size, VideoReformatter())
+        for x, y, size in ((0, 0, 180), (20, 30, 100))
+    )
+    assert np.abs(part.astype(int) - whole[30:130, 20:120]).mean() < 0.5
 
 
 @pytest.mark.parametrize("size", [32, 96, 224, 300, 1024])

@@ -117,7 +117,7 @@ class _Filtering:
     """A graph of filters, made for the first frame's kind of sound."""
 
     def __init__(self, frame: AudioFrame, filters: Sequence[Filter]) -> None:
-        self._kind = self._kind_of(frame)
+        self._kind, self._layout = self._kind_of(frame), frame.layout
         graph = av.filter.Graph()
         graph.threads = 1
         self._source = graph.add_abuffer(
@@ -142,13 +142,18 @@ class _Filtering:
     def push(self, frame: AudioFrame) -> None:
         if frame.pts is None:
             return
-        for each in [frame] if self._kind_of(frame) == self._kind else self._as_before(frame):
+        for each in [frame] if self._is_as_before(frame) else self._as_before(frame):
             if not self._waiting.samples:
                 self._waiting_pts = frame.pts
             each.pts = None  # rounded ones leave holes, which the queue does not take
             self._waiting.write(each)
         if self._waiting.samples >= _BATCH:
             self._hand_over()
+
+    def _is_as_before(self, frame: AudioFrame) -> bool:
+        # Asked of thousands of frames, and the name of a layout is put together anew each time.
+        sample_format, _, rate = self._kind
+        return bool(frame.sample_rate == rate and frame.layout == self._layout and frame.format.name == sample_format)
 
     def _as_before(self, frame: AudioFrame) -> list[AudioFrame]:
         """A frame of another rate or other channels, as the first one was."""

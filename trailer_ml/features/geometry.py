@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from av import VideoFrame
+    from av.video.plane import VideoPlane
     from av.video.reformatter import VideoReformatter
     from numpy.typing import NDArray
 
@@ -36,6 +37,9 @@ _MIN_LIT_SHARE = 0.05
 _MIN_BOX_SHARE = 0.3
 _MIN_FRAMES_FOR_BARS = 3
 _DARK_EDGE = 2  # so many small pixels are not a bar yet
+_MARGIN = 4  # scaling looks at two pixels to either side, larger or smaller ones, and of colour at twice as many
+_MEETING_TOLERANCE = 1 / 16  # of a stored pixel
+_ONE_BYTE, _TWO_BYTES = 8, 16
 
 
 class Shape(NamedTuple):
@@ -71,6 +75,15 @@ class Crop(NamedTuple):
     height: int
     x: int
     y: int
+
+
+class _Span(NamedTuple):
+    """A part of one side of a picture, in pixels as stored, and the same part once it is scaled."""
+
+    start: int
+    stop: int
+    scaled_start: int
+    scaled_stop: int
 
 
 def shape_of(frame: VideoFrame, sample_aspect_ratio: float) -> Shape:
@@ -133,13 +146,28 @@ def plan_crop(shape: Shape, size: int, box: Box) -> Crop:
 
 
 def crop_frame(frame: VideoFrame, crop: Crop, size: int, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    """The square that `crop` describes, upright.
+    """The square that `crop` describes, upright; no more of the picture is scaled than it is made from.
 
     Returns:
         (size, size, 3) uint8, RGB.
     """
-    shown = _scale_upright(frame, crop.width, crop.height, reformatter, pixel_format="rgb24", interpolation="BICUBIC")
-    return np.ascontiguousarray(shown[crop.y : crop.y + size, crop.x : crop.x + size])
+    turn = turn_of(frame)
+    x = crop.width - crop.x - size if turn.mirrors_x else crop.x
+    y = crop.height - crop.y - size if turn.mirrors_y else crop.y
+    columns, rows = crop.width, crop.height
+    if turn.swaps_axes:
+        x, y, columns, rows = y, x, rows, columns
+    # Neighbours share their colour, and where the last pixel has no neighbour, all colour is a little off.
+    across = _plan_span(frame.width, columns, x, columns - x if columns % 2 else size)
+    down = _plan_span(frame.height, rows, y, size)
+    if _is_planar(frame):
+        frame = _cut_out(frame, across, down)
+    else:
+        across, down = _Span(0, frame.width, 0, columns), _Span(0, frame.height, 0, rows)
+    n_columns, n_rows = across.scaled_stop - across.scaled_start, down.scaled_stop - down.scaled_start
+    scaled = _scale(frame, n_columns, n_rows, reformatter, pixel_format="rgb24", interpolation="BICUBIC")
+    x, y = x - across.scaled_start, y - down.scaled_start
+    return np.ascontiguousarray(_turn_upright(scaled[y : y + size, x : x + size], turn))
 
 
 def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box:
@@ -150,10 +178,7 @@ def find_box(frames: Sequence[VideoFrame], reformatter: VideoReformatter) -> Box
     if len(frames) < _MIN_FRAMES_FOR_BARS:
         return Box()
     height = _luma_height(shape_of(frames[0], 1.0))
-    luma = [
-        _scale_upright(frame, _LUMA_WIDTH, height, reformatter, pixel_format="gray", interpolation="AREA")[..., 0]
-        for frame in frames
-    ]
+    luma = [_show_luma(frame, height, reformatter) for frame in frames]
     brightest = np.maximum.reduce(luma)  # (h, w)
     if (brightest > _LIT).mean() < _MIN_LIT_SHARE:
         return Box()
@@ -180,22 +205,85 @@ def _luma_height(shape: Shape) -> int:
     return max(16, round(_LUMA_WIDTH * shape.height / shape.width))
 
 
-def _scale_upright(
-    frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter, *, pixel_format: str, interpolation: str
-) -> NDArray[np.uint8]:
-    """(height, width, channels) uint8: what is shown, at this size."""
+def _show_luma(frame: VideoFrame, height: int, reformatter: VideoReformatter) -> NDArray[np.uint8]:
+    """(height, _LUMA_WIDTH) uint8: how bright a picture is, upright."""
     turn = turn_of(frame)
-    columns, rows = (height, width) if turn.swaps_axes else (width, height)
-    scaled = reformatter.reformat(
-        frame, width=columns, height=rows, format=pixel_format, interpolation=interpolation, threads=1
+    columns, rows = (height, _LUMA_WIDTH) if turn.swaps_axes else (_LUMA_WIDTH, height)
+    return _turn_upright(
+        _scale(frame, columns, rows, reformatter, pixel_format="gray", interpolation="AREA")[..., 0], turn
     )
-    plane = scaled.planes[0]
-    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(rows, plane.line_size)
-    channels = 3 if pixel_format == "rgb24" else 1
-    pixels = lines[:, : columns * channels].reshape(rows, columns, channels)
+
+
+def _turn_upright(pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
+    """(rows, columns, ...) as stored to what is shown."""
     if turn.swaps_axes:
         pixels = pixels.swapaxes(0, 1)
     return pixels[:: -1 if turn.mirrors_y else 1, :: -1 if turn.mirrors_x else 1]
+
+
+def _plan_span(n: int, scaled_n: int, first: int, size: int) -> _Span:
+    """What is needed of a side of `n` pixels for `size` of the `scaled_n` that it is scaled to, from `first` on.
+
+    It ends at the picture's edge or where pixels before and after scaling meet, an even number of both.
+
+    >>> _plan_span(1280, 560, 168, 224)
+    _Span(start=352, stop=928, scaled_start=154, scaled_stop=406)
+    >>> _plan_span(800, 224, 0, 224)
+    _Span(start=0, stop=800, scaled_start=0, scaled_stop=224)
+    """
+    scale = n / scaled_n
+    margin = math.ceil(_MARGIN * max(1.0, 1 / scale))
+
+    def meets(scaled: int) -> bool:
+        return abs(scaled * scale - 2 * round(scaled * scale / 2)) < _MEETING_TOLERANCE
+
+    before = range((first - margin) // 2 * 2, 0, -2)
+    after = range((first + size + margin + 1) // 2 * 2, scaled_n, 2)
+    scaled_start, scaled_stop = next(filter(meets, before), 0), next(filter(meets, after), scaled_n)
+    stop = n if scaled_stop == scaled_n else 2 * round(scaled_stop * scale / 2)
+    return _Span(2 * round(scaled_start * scale / 2), stop, scaled_start, scaled_stop)
+
+
+def _is_planar(frame: VideoFrame) -> bool:
+    """Whether each component has a plane of its own, as large or half as large, with one or two bytes a sample."""
+    components = frame.format.components
+    return (
+        len(frame.planes) == len(components)
+        and all(component.bits <= _TWO_BYTES for component in components)
+        and all(plane.width in (frame.width, frame.width / 2) for plane in frame.planes)
+        and all(plane.height in (frame.height, frame.height / 2) for plane in frame.planes)
+        and all(plane.line_size >= plane.width for plane in frame.planes)  # else bits, or upside down
+    )
+
+
+def _cut_out(frame: VideoFrame, across: _Span, down: _Span) -> VideoFrame:
+    """A part of a planar picture; it does not say where colour lies between its pixels, as in ffmpeg's own program."""
+    part = type(frame)(across.stop - across.start, down.stop - down.start, frame.format.name)
+    part.colorspace, part.color_range = frame.colorspace, frame.color_range
+    for component, source, target in zip(frame.format.components, frame.planes, part.planes, strict=True):
+        n_bytes = 1 if component.bits <= _ONE_BYTE else 2
+        x = across.start // (1 if source.width == frame.width else 2) * n_bytes
+        y = down.start // (1 if source.height == frame.height else 2)
+        _lines(target)[:, : target.width * n_bytes] = _lines(source)[
+            y : y + target.height, x : x + target.width * n_bytes
+        ]
+    return part
+
+
+def _scale(
+    frame: VideoFrame, columns: int, rows: int, reformatter: VideoReformatter, *, pixel_format: str, interpolation: str
+) -> NDArray[np.uint8]:
+    """(rows, columns, channels) uint8, as stored."""
+    scaled = reformatter.reformat(
+        frame, width=columns, height=rows, format=pixel_format, interpolation=interpolation, threads=1
+    )
+    channels = 3 if pixel_format == "rgb24" else 1
+    return _lines(scaled.planes[0])[:, : columns * channels].reshape(rows, columns, channels)
+
+
+def _lines(plane: VideoPlane) -> NDArray[np.uint8]:
+    """(height, bytes of a line) uint8: a plane as it lies in memory."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
 
 
 def _lit_span(profile: NDArray[np.float64]) -> tuple[float, float]:

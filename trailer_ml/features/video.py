@@ -96,7 +96,10 @@ class VideoReader:
             yield Grabbed(self._time_s(last), last)
 
     def grab_keyframes(self, instants_s: Sequence[float]) -> Iterator[Grabbed]:
-        """The last keyframe at or before each instant; the same one again where no other lies between two instants."""
+        """The last keyframe at or before each instant; the same one again where no other lies between two instants.
+
+        Where the picture begins after an instant it is the first one, as with `grab_exact`.
+        """
         self._codec.skip_frame = "NONKEY"
         last_pts, last = None, None
         for instant_s in instants_s:
@@ -164,20 +167,23 @@ class VideoReader:
         return nearest < 0 or entries[nearest].timestamp > position
 
     def _find_keyframe(self, target: int) -> Packet | None:
+        """The last one at or before the target; the first of all where the picture begins after it."""
         best: Packet | None = None
         step_s = 0.0
         for attempt in range(_MAX_STEPS_BACK + 1):
             self._seek(target, step_s)
+            is_from_start = step_s > 0 and target - step_s / self._time_base <= self._start_pts
             for packet in self._packets():
                 if not packet.size or packet.pts is None:
                     continue
-                if packet.pts > target and (packet.is_keyframe or (packet.dts or packet.pts) > target):
+                is_late = packet.pts > target and (packet.is_keyframe or (packet.dts or packet.pts) > target)
+                if is_late and (best is not None or not is_from_start):
                     break
-                if packet.is_keyframe and packet.pts <= target:
+                if packet.is_keyframe and (packet.pts <= target or is_late):
                     best = packet
-                    if self._has_index:
+                    if self._has_index or is_late:
                         break
-            if best is not None:
+            if best is not None or is_from_start:
                 return best
             step_s = _STEP_BACK_S * 2**attempt
         return best
