@@ -1,8 +1,11 @@
 """What every test shares: a real SeaweedFS for the session, and for each test a store of its own in it."""
 
+import contextlib
 import datetime as dt
+import http.server
 import io
 import itertools
+import json
 import os
 import re
 import socket
@@ -12,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -353,3 +357,75 @@ def bombs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str
         jpegs.write_bytes(_say_huge(jpegs.read_bytes()))
         reasons |= {f"h264-huge.{end}": "too_large", f"mjpeg-huge.{end}": "corrupt"}
     return {name: (folder / name, reason) for name, reason in reasons.items()}
+
+
+class Webhook(NamedTuple):
+    """Who was told: the bodies that were posted, and the variables that have Airflow post there."""
+
+    told: list[dict[str, str]]
+    environ: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def run_webhook() -> Callable[..., contextlib.AbstractContextManager[Webhook]]:
+    """An address that takes what the notifier posts; a secret is in it, as in those of real ones."""
+
+    @contextlib.contextmanager
+    def run(secret: str = "hook-secret") -> Iterator[Webhook]:
+        told = []
+
+        class Hook(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            connection = {"conn_type": "http", "password": f"http://127.0.0.1:{server.server_port}/{secret}"}
+            environ = {
+                "AIRFLOW__TRAILER_ML__NOTIFIER": "trailer_airflow.notify.WebhookNotifier",
+                "AIRFLOW_CONN_TRAILER_WEBHOOK": json.dumps(connection),
+            }
+            yield Webhook(told, environ)
+            server.shutdown()
+
+    return run
+
+
+class Statsd(NamedTuple):
+    """What Airflow has counted: every line that was sent, and the variables that have it sent here."""
+
+    listener: socket.socket
+    environ: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """What has come so far, such as `airflow.ti.finish,dag_id=d,task_id=t,state=success:1|c`."""
+        self.listener.setblocking(False)
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found += self.listener.recv(65536).decode().splitlines()
+        return found
+
+
+@pytest.fixture(scope="session")
+def run_statsd() -> Callable[[], contextlib.AbstractContextManager[Statsd]]:
+    """A StatsD that keeps everything."""
+
+    @contextlib.contextmanager
+    def run() -> Iterator[Statsd]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
+            listener.bind(("127.0.0.1", 0))
+            environ = {
+                "AIRFLOW__METRICS__STATSD_ON": "True",
+                "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+                "AIRFLOW__METRICS__STATSD_PORT": str(listener.getsockname()[1]),
+            }
+            yield Statsd(listener, environ)
+
+    return run

@@ -1,4 +1,4 @@
-"""The one plugin: it makes the pools when the scheduler starts, and puts the page into the UI.
+"""The one plugin: it makes the pools when the scheduler starts, puts the page into the UI, and frees slots at once.
 
 A task whose pool is missing waits for ever, silently.
 
@@ -24,6 +24,12 @@ def make_pools() -> None:
     for name, (slots, reason) in POOLS.items():
         if Pool.get_pool(name) is None:
             Pool.create_or_update_pool(name, slots=slots, description=reason, include_deferred=False)
+
+
+if sys.argv[1:2] == ["scheduler"]:  # tasks run below it with LocalExecutor; workers of Celery read no plugins
+    from trailer_airflow.supervise import notice_ends
+
+    notice_ends()
 
 
 class PoolMaker:

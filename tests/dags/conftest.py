@@ -3,15 +3,12 @@
 import atexit
 import configparser
 import contextlib
-import http.server
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,71 +109,21 @@ def run_dag(airflow_database: None, settings: Settings, tmp_path: Path) -> Calla
     return run
 
 
-class Webhook(NamedTuple):
-    """Who was told: the bodies that were posted, and the variables that have Airflow post there."""
-
-    told: list[dict[str, str]]
-    environ: dict[str, str]
+@pytest.fixture
+def webhook(run_webhook: Callable[[], contextlib.AbstractContextManager[Any]]) -> Iterator[Any]:
+    """Somebody who is told, for one test."""
+    with run_webhook() as running:
+        yield running
 
 
 @pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    """An address that takes what the notifier posts; a secret is in it, as in those of real ones."""
-    told = []
-
-    class Hook(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/hook-secret"
-        yield Webhook(
-            told,
-            {
-                "AIRFLOW__TRAILER_ML__NOTIFIER": "trailer_airflow.notify.WebhookNotifier",
-                "AIRFLOW_CONN_TRAILER_WEBHOOK": json.dumps({"conn_type": "http", "password": address}),
-            },
-        )
-        server.shutdown()
-
-
-class Statsd(NamedTuple):
-    """What Airflow has counted: every line that was sent, and the variables that have it sent here."""
-
-    listener: socket.socket
-    environ: dict[str, str]
-
-    def lines(self) -> list[str]:
-        """What has come so far, such as `airflow.ti.finish,dag_id=d,task_id=t,state=success:1|c`."""
-        self.listener.setblocking(False)
-        found = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                found += self.listener.recv(65536).decode().splitlines()
-        return found
-
-
-@pytest.fixture
-def statsd() -> Iterator[Statsd]:
+def statsd(run_statsd: Callable[[], contextlib.AbstractContextManager[Any]]) -> Iterator[Any]:
     """A StatsD that keeps everything, configured as airflow.cfg.template has it."""
     template = configparser.ConfigParser(interpolation=None)
     template.read(PROJECT / "airflow.cfg.template")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
-        listener.bind(("127.0.0.1", 0))
-        metrics = {
-            **template["metrics"],
-            "statsd_on": "True",
-            "statsd_host": "127.0.0.1",
-            "statsd_port": str(listener.getsockname()[1]),
-        }
-        yield Statsd(listener, {f"AIRFLOW__METRICS__{name.upper()}": value for name, value in metrics.items()})
+    metrics = {f"AIRFLOW__METRICS__{name.upper()}": value for name, value in template["metrics"].items()}
+    with run_statsd() as running:
+        yield running._replace(environ={**metrics, **running.environ})
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import psutil
 import pytest
@@ -26,7 +26,7 @@ from trailer_ml.catalog.batches import plan_batches
 from trailer_ml.catalog.crawl import crawl_catalog
 from trailer_ml.catalog.listing import list_crawled_days
 from trailer_ml.demo.airflow_stack import Airflow, run_airflow
-from trailer_ml.demo.cluster import WORKERS, ClusterServers, Server, run_cluster_servers
+from trailer_ml.demo.cluster import WORKERS, ClusterServers, Server, _find_postgres, run_cluster_servers
 from trailer_ml.demo.follow import ACTIVE_STATES, explain_failures
 from trailer_ml.demo.profile import demo_settings
 from trailer_ml.demo.run import find_project, keep_caches, task_environment
@@ -45,7 +45,7 @@ from trailer_ml.search.takedown import take_down
 from trailer_ml.settings import EvaluationSettings, FeatureSettings, PhaseSettings, Settings, StoreSettings
 from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.write import write_shard
-from trailer_ml.storage import Store, index_key
+from trailer_ml.storage import Store, index_key, tombstone_key
 
 LIMIT_S = 600.0
 """For anything that is waited for: a fault is noticed after 75 s, on a slow machine among others."""
@@ -253,6 +253,26 @@ class Cluster(NamedTuple):
         }  # fmt: skip
         self.airflow.api._call("POST", "/backfills", body)
 
+    def make_late(self, run_id: str) -> None:
+        """The deadline of this run is over, as if hours had gone by."""
+        self.ask_database(
+            "UPDATE deadline SET deadline_time = now() FROM dag_run"
+            f" WHERE dag_run.id = deadline.dagrun_id AND dag_run.run_id = '{run_id}'"
+        )
+
+    def ask_database(self, statement: str) -> bytes:
+        """What Airflow's database says."""
+        return self.run_at_database("psql", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", statement)
+
+    def run_at_database(self, program: str, *arguments: str) -> bytes:
+        """What one of PostgreSQL's programs prints of Airflow's database."""
+        at = urlsplit(self.servers.executor.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+        reached = ["-h", str(at.hostname), "-p", str(at.port), "-U", str(at.username), "-d", at.path.strip("/")]
+        return subprocess.run(
+            [_find_postgres() / program, *reached, *arguments],
+            env={**os.environ, "PGPASSWORD": str(at.password)}, check=True, capture_output=True,
+        ).stdout  # fmt: skip
+
     def is_over(self) -> bool:
         """Whether nothing runs or waits; a run that has failed is an error."""
         api = self.airflow.api
@@ -277,7 +297,34 @@ class Cluster(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def webhook(run_webhook: Callable[[str], contextlib.AbstractContextManager[Any]]) -> Iterator[Any]:
+    """Whom the notifier of the cluster tells; the address is a secret too."""
+    with run_webhook(f"{CANARY}-hook") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def statsd(run_statsd: Callable[[], contextlib.AbstractContextManager[Any]]) -> Iterator[Any]:
+    """Where everything of the cluster counts."""
+    with run_statsd() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def counted(statsd: Any) -> Iterator["Watch"]:
+    """What was counted, by name, tags and kind, such as `airflow.pool.open_slots,pool_name=cpu|g`."""
+
+    def look() -> Iterator[str]:
+        yield from (re.sub(r":[^|]*", "", line) for line in statsd.lines())
+
+    watch = Watch(look)
+    watch.start()
+    yield watch
+    watch.end()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, webhook: Any, statsd: Any, counted: "Watch") -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     with contextlib.ExitStack() as stack:
         world = make_world(folder / "world", n_films=42, seconds=8.0)
@@ -292,6 +339,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         through_door = seaweedfs.settings.model_copy(update={"endpoint_url": f"http://{LOOPBACK}:{door.port}"})
         planted = plant_canaries(settings, folder, proxy.port)
         environ = task_environment(settings.model_copy(update={"store": through_door})) | planted
+        environ |= webhook.environ | statsd.environ
         home = folder / "airflow"
         has_small_disks = make_small_disks(stack, [home / "workers" / each.name / "tmp" for each in WORKERS[:2]])
         airflow = stack.enter_context(
@@ -557,3 +605,49 @@ def see(cluster: Cluster) -> Seen:
         if not item["Key"].startswith("logs/") and today not in item["Key"]
     }
     return Seen(objects, cluster.airflow.api.get("/assets/events", limit=1)["total_entries"])
+
+
+class Asked(NamedTuple):
+    """A question that a person has answered with yes."""
+
+    served_before: str
+    conf: dict[str, Any]
+    """What the question was about, as the form of `trailers_approve` has it."""
+
+
+@pytest.fixture(scope="session")
+def asked(cluster: Cluster, moments: object, webhook: Any) -> Asked:
+    """An index that lost half of its trailers, built by a run that is late, and put into use by a person's yes."""
+    before = read_pointer(cluster.store)
+    assert before is not None
+    indexed = [trailer_id for _, manifest in list_shards(cluster.store) for trailer_id in manifest.trailer_ids]
+    for trailer_id in indexed[: len(indexed) // 2]:
+        cluster.store.create_json(tombstone_key(trailer_id), {})
+    cluster.trigger("trailers_index", "worse")
+    with cluster.held(r"^PUT /\S+/index/\S+/manifest.json "):
+        cluster.make_late("worse")
+        cluster.wait_until(lambda: webhook.told, "somebody is told that it is late")
+    api = cluster.airflow.api
+
+    def waiting() -> list[dict[str, Any]]:
+        runs = api.runs("trailers_approve")
+        return [
+            run for run in runs for task in api.tasks("trailers_approve", run["dag_run_id"])
+            if task["task_id"] == "ask" and task["state"] == "awaiting_input"
+        ]  # fmt: skip
+
+    cluster.wait_until(waiting, "a person is asked")
+    cluster.wait_until(lambda: len(webhook.told) == 3, "somebody is told that a run waits, and that one failed")
+    (question,) = waiting()
+    path = f"/dags/trailers_approve/dagRuns/{quote(question['dag_run_id'])}/taskInstances/ask/-1/hitlDetails"
+    api._call("PATCH", path, {"chosen_options": ["Approve"]})
+
+    def answered() -> bool:
+        (run,) = api.runs("trailers_approve")
+        assert run["state"] != "failed", explain_failures(
+            cluster.airflow, api.tasks("trailers_approve", run["dag_run_id"])
+        )
+        return bool(run["state"] == "success")
+
+    cluster.wait_until(answered, "the answer is taken")
+    return Asked(before.pointer.version, question["conf"])

@@ -1,14 +1,9 @@
 """Secrets were planted wherever one is set (conftest.py): after all that has happened none is where it can be read."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
-
-from trailer_ml.demo.cluster import _find_postgres
 
 if TYPE_CHECKING:
     from conftest import Cluster, Watch
@@ -38,11 +33,7 @@ def test_none_is_in_the_store(moments: object, cluster: "Cluster") -> None:
 
 def test_none_is_in_the_database(moments: object, cluster: "Cluster") -> None:
     """XComs, rendered templates, Connections and the audit log among the rest."""
-    at = urlsplit(cluster.servers.executor.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
-    dump = subprocess.run(
-        [_find_postgres() / "pg_dump", "-h", at.hostname, "-p", str(at.port), "-U", at.username, at.path.strip("/")],
-        env={**os.environ, "PGPASSWORD": at.password}, check=True, capture_output=True,
-    ).stdout  # fmt: skip
+    dump = cluster.run_at_database("pg_dump")
     for table in (b"public.xcom ", b"public.rendered_task_instance_fields ", b"public.celery_taskmeta "):
         assert b"COPY " + table in dump
     assert find_secrets(iter([("the database", dump)]), cluster.secrets) == []
