@@ -58,9 +58,10 @@ bench: $(VENV)/.installed  ## repeat the figures of docs/benchmarks.md
 bench-model: $(VENV)/.installed  ## the model's figures: reading, epochs, trailers a second
 	@$(BIN)/python -m benchmarks model
 
-bench-features: $(VENV)/.installed  ## ours beside the seed recipe and other libraries, on films made once in .cache
+bench-features: $(VENV)/.installed  ## ours beside the seed recipe and other libraries, on films made once in .cache; TORCH=1: torchcodec too
 	@test -x .cache/peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .cache/peers
 	@$(install) --python .cache/peers/bin/python opencv-python-headless decord2 'av<19' numpy
+	@$(if $(TORCH),$(BIN)/python -m pip --python .cache/peers/bin/python install --quiet torch torchcodec==0.12.0)
 	@$(BIN)/python -m benchmarks features
 
 format: $(VENV)/.installed  ## format the code

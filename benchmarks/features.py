@@ -34,8 +34,9 @@ EXACT = FeatureSettings()
 KEYFRAME = FeatureSettings(sampler="keyframe")
 ROUNDS = 1
 STAGE_ROUNDS = 5
-PEERS = ("opencv", "decord2", "pyav")
-PEERS_PYTHON = FOLDER.with_name("peers") / "bin" / "python"
+PEERS = {"opencv": "OpenCV", "decord2": "decord2", "pyav": "PyAV, plain", "torchcodec": "torchcodec"}
+PEERS_FOLDER = FOLDER.with_name("peers")
+PEERS_PYTHON = PEERS_FOLDER / "bin" / "python"
 N_FILES = 1000
 N_PAIRED = 40
 SEED_SEGMENT = ("-ss", "5", "-t", "125")
@@ -173,11 +174,13 @@ def stage_seconds(path: Path) -> tuple[float, ...]:
 
 
 def peers() -> str:
+    has_torchcodec = any(PEERS_FOLDER.glob("lib/python*/site-packages/torchcodec"))
+    names = [name for name in PEERS if has_torchcodec or name != "torchcodec"]
     rows = []
     for film in SET:
         path = find_film(film)
         instants_s = [t for t in EXACT.instants_s if t < film.seconds]
-        ours, theirs = [], {name: [] for name in PEERS}
+        ours, theirs = [], {name: [] for name in names}
         for _ in range(ROUNDS):
             ours.append(interleaved({"": partial(pictures_alone, path)}, rounds=1, warm_up=False)[""])
             for name, values in theirs.items():
@@ -186,7 +189,7 @@ def peers() -> str:
         fastest = min((value for value in best.values() if not math.isnan(value)), default=math.nan)
         shown = ["cannot" if math.isnan(value) else f"{value:.2f} s" for value in best.values()]
         rows.append([film.name, f"{min(ours):.2f} s", *shown, f"{fastest / min(ours):.2f}×"])
-    header = ("", "ours", "OpenCV", "decord2", "PyAV, plain", "ours, against the fastest")
+    header = ("", "ours", *(PEERS[name] for name in names), "ours, against the fastest")
     return table("Features: the same pictures by others, one thread, without sound", header, rows)
 
 
