@@ -1,8 +1,8 @@
 """The end of a task is noticed at once.
 
-Airflow's supervisor (3.3.2) waits for news on the sockets of its task. They close a moment before the process has
-ended, and then it waits on nothing at all for `[workers] min_heartbeat_interval`: in three of four tasks a whole second,
-in which the slot is not free. Here it waits for the process instead.
+Airflow's supervisor (3.3.2) waits for news on its sockets. They close a moment before the process has ended,
+and then it waits on nothing at all for `[workers] min_heartbeat_interval`: in three of four tasks a whole second, in
+which the slot is not free. Here it waits for the process instead.
 
 Does not belong here: anything else of Airflow's own.
 """
@@ -28,4 +28,4 @@ def notice_ends() -> None:
         code: int | None = service(supervisor, max_wait_time, **asked)
         return code
 
-    ActivitySubprocess._service_subprocess = service_or_wait  # type: ignore[method-assign]
+    ActivitySubprocess._service_subprocess = service_or_wait
