@@ -233,7 +233,7 @@ def test_in_a_genre_that_is_one_point_only_what_shows_the_same_is_a_group(
     (kept,) = (settings.index.cache_folder / "prints").rglob("*.npy")
     store.delete(shard_key(BatchRef(listed_on=trailers[0].listed_on, number=0)))
     assert find_duplicates(settings, store) == groups  # from what is kept on this machine
-    kept.unlink()
+    kept.write_bytes(kept.read_bytes()[:-5])  # a file that is not whole is no file
     assert {each.is_confirmed for group in find_duplicates(settings, store) for each in group.evidence} == {False}
 
 

@@ -91,8 +91,7 @@ def _look_closer(
         is_read = prints.is_there[places].all(axis=1)
         near = pairs.rows[~is_read & (pairs.scores >= least)]
         evidence |= dict.fromkeys(map(tuple, near.tolist()), NOT_READ)
-        sorted_places = np.flatnonzero(is_read)[np.lexsort((places[is_read, 1], places[is_read, 0]))]
-        passed = sorted_places[screen_pairs(places[sorted_places], prints)]
+        passed = np.flatnonzero(is_read)[screen_pairs(places[is_read], prints)]
 
         @lru_cache(_KEPT)
         def traits(row: int) -> Traits:

@@ -112,7 +112,7 @@ def open_prints(trailer_ids: Sequence[str], settings: Settings, store: Store) ->
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as makers:
         paths = [path for path in makers.map(find, wanted) if path]
-    n_frames = max((np.load(path, mmap_mode="r").dtype["times_s"].shape[0] for path in paths), default=0)
+    n_frames = max((kind["times_s"].shape[0] for path in paths if (kind := _look_at(path))), default=0)
     with scratch_folder(".aside-", root) as aside:
         yield _put_together(paths, places, row_type(n_frames), aside / _FILE)
 
@@ -121,7 +121,11 @@ def _put_together(paths: Sequence[Path], places: dict[str, int], kind: np.dtype[
     """One file of all, each in its place."""
     is_there = np.zeros(len(places), np.bool_)
     with path.open("wb") as file:  # written, not mapped: a full disk is then an error, and no signal
-        for some in map(np.load, paths):
+        for path_of_shard in paths:
+            try:
+                some = np.load(path_of_shard)
+            except FileNotFoundError:  # the shard was made anew meanwhile, and another process has been here
+                continue
             fitting = some if some.dtype == kind else _widen(some, kind)
             for row in fitting:
                 place = places.get(row["trailer_id"].decode())
@@ -173,7 +177,7 @@ def _shrink(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.u
 
 def _cached_prints(root: Path, batch: BatchRef, shard: ShardManifest, settings: Settings, store: Store) -> Path:
     path = path_of_prints(root, batch, shard)
-    if not path.exists():
+    if _look_at(path) is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(".aside-", root) as aside:
             records = read_records(cached_shard(store, batch, shard, aside), settings.shards.max_bad_records)
@@ -184,6 +188,15 @@ def _cached_prints(root: Path, batch: BatchRef, shard: ShardManifest, settings: 
             if older != path:
                 older.unlink(missing_ok=True)
     return path
+
+
+def _look_at(path: Path) -> np.dtype[np.void] | None:
+    """What a file of prints has in each row; None where there is none, or it was cut off: a machine lost its power."""
+    try:
+        kind: np.dtype[np.void] = np.load(path, mmap_mode="r").dtype
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return kind
 
 
 def path_of_prints(root: Path, batch: BatchRef, shard: ShardManifest) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from trailer_ml.search.service.catalogue import Catalogue
+from trailer_ml.search.service.shown import Showcase
 from trailer_ml.search.similar import find_similar
 from trailer_ml.search.takedown import take_down
 from trailer_ml.storage import shard_key
@@ -69,6 +70,23 @@ def test_what_is_seen_of_a_trailer_comes_from_its_record(serve, world, store) ->
     silent = f"/api/v1/trailers/{world[-1].trailer_id}"
     assert served.get(silent).json()["has_audio"] is False
     assert served.get(f"{silent}/spectrogram.png").status_code == 404
+
+
+def test_two_who_look_into_one_shard_at_once_both_see_what_they_asked_for(world, store, monkeypatch) -> None:
+    """While the first of them is at the lengths of its records, the second one goes all the way."""
+    showcase = Showcase(store)
+    read_length = showcase._read_length
+    others = [world[20].trailer_id]
+
+    def read_late(*asked):
+        length = read_length(*asked)
+        if others:
+            showcase.shown(others.pop())
+        return length
+
+    monkeypatch.setattr(showcase, "_read_length", read_late)
+    for trailer in (world[5], world[20], world[22]):
+        assert showcase.shown(trailer.trailer_id).source_url == trailer.source_url
 
 
 def test_a_damaged_shard_gives_no_wrong_picture(serve, world, store) -> None:

@@ -117,9 +117,10 @@ class Showcase:
             return self._shards.get(trailer_id)
 
     def _read_record(self, trailer_id: str, manifest: ShardManifest, number: int) -> Shown:
-        offsets = self._offsets.get(manifest.sha256, lambda: [0])
+        offsets = list(self._offsets.get(manifest.sha256, lambda: [0]))  # its own: others are at the same shard
         while len(offsets) <= number:
             offsets.append(offsets[-1] + _HEAD_BYTES + self._read_length(manifest, offsets[-1]) + _CRC_BYTES)
+        self._offsets.put(manifest.sha256, offsets)
         start, length = offsets[number], self._read_length(manifest, offsets[number])
         data = self._store.read_part(manifest.key, start + _HEAD_BYTES, length + _CRC_BYTES)
         record, crc = data[:length], data[length:]
@@ -161,11 +162,14 @@ class _Recent(Generic[Value]):
                 self._values.move_to_end(key)
                 return self._values[key]
         value = make()
+        self.put(key, value)
+        return value
+
+    def put(self, key: str, value: Value) -> None:
         with self._lock:
             self._values[key] = value
             while len(self._values) > self._n:
                 self._values.popitem(last=False)
-        return value
 
     def drop(self, key: str) -> None:
         with self._lock:
