@@ -74,7 +74,7 @@ def use_torchcodec(path, instants_s):
     from torchcodec.transforms import Resize
 
     torch.set_num_threads(1)
-    # Its other way to seek reads every packet first, and was not quicker.
+    # Its other way to seek reads every packet first.
     options = {"seek_mode": "approximate", "num_ffmpeg_threads": 1, "dimension_order": "NHWC"}
 
     def run():
