@@ -291,7 +291,7 @@ class ModelSettings(StageSettings):
     mixed_precision: Literal["auto", "off", "bfloat16", "float16"] = "auto"
     """What training computes in. auto: 16 bits where there is a GPU, bfloat16 if it is quick in that."""
     compile_xla: Switch = "auto"
-    """Whether the steps of training go through XLA. auto: where there is a GPU, but not on several."""
+    """Whether steps of training go through XLA: quicker, but Keras has no reproducible ones then. auto: they do not."""
     use_distribution: Switch = "auto"
     """Whether each batch is shared out over all GPUs; triplets are still those of the whole batch."""
     cache_folder: Path = Path("~/.cache/trailer-ml/model")

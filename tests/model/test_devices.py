@@ -65,6 +65,48 @@ print(json.dumps(runs))
 """
 
 
+# In a process of its own, with XLA first: reproducible operations, once set up, stay, and Keras leaves XLA out then.
+XLA = """
+import json, warnings
+import keras
+import numpy as np
+from trailer_ml.model import devices, towers
+from trailer_ml.model.initial import set_up_keras
+from trailer_ml.model.layers import FrameBackbone
+from trailer_ml.model.losses import TripletSemiHardLoss
+from trailer_ml.settings import FeatureSettings, ModelSettings
+towers._DROPOUT = 0.0  # XLA draws other numbers for it
+rng = np.random.default_rng(0)
+frames, pictures = (rng.integers(0, 255, (5, *shape, 48, 48, 3), dtype=np.uint8) for shape in ((3,), ()))
+inputs = [frames, np.ones((5, 3), bool), pictures, np.ones(5, bool)]
+
+def train(compile_xla, is_classifier):
+    settings = ModelSettings(lstm_units=4, video_dim=8, audio_dim=8, spectrogram_size=32, compile_xla=compile_xla)
+    set_up_keras(settings)
+    look = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3)])
+    backbone = FrameBackbone(look, 32, "resnet_v2", name="backbone")
+    encoder = towers.build_encoder(backbone, settings, FeatureSettings(n_frames=3, image_size=48))
+    trainer = towers.build_trainer(encoder, 2, is_classifier=is_classifier, with_backbone=True)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if is_classifier else TripletSemiHardLoss()
+    told = towers.HEAD_NAMES if is_classifier else ("embedding", "copy")
+    is_compiled, labels = devices.is_compiled(settings), np.arange(5) % 2
+    with warnings.catch_warnings(action="error"):
+        trainer.compile(keras.optimizers.SGD(0.1), loss=dict.fromkeys(told, loss), jit_compile=is_compiled)
+    logs = trainer.train_on_batch(inputs, dict.fromkeys(told, labels), return_dict=True)
+    return trainer.jit_compile, logs["loss"]
+
+print(json.dumps([[train(asked, is_classifier) for is_classifier in (True, False)] for asked in ("on", "auto")]))
+"""
+
+
+def test_a_step_with_the_backbone_goes_through_xla_and_is_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", XLA], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for (is_quick, quick), (is_other, other) in zip(*json.loads(done.stdout.splitlines()[-1]), strict=True):
+        assert (is_quick, is_other) == (True, False)
+        assert quick == pytest.approx(other, rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def runs() -> list[dict]:
     done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, check=False)

@@ -16,15 +16,13 @@ import numpy as np
 import pytest
 
 from trailer_ml.errors import DataError, ModelMismatchError, SettingsError
-from trailer_ml.model import archive, checkpoints, towers
+from trailer_ml.model import archive, checkpoints
 from trailer_ml.model.backbones import calibrate, load_backbone, weights_digest
 from trailer_ml.model.checkpoints import Checkpoint
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.initial import find_directions
 from trailer_ml.model.layers import FrameBackbone, leaf_layers, resize
-from trailer_ml.model.losses import TripletSemiHardLoss
 from trailer_ml.model.towers import (
-    HEAD_NAMES,
     build_encoder,
     build_trainer,
     build_video_tower,
@@ -474,23 +472,3 @@ def test_pictures_are_scaled_as_keras_does_it(n_from: int, n_to: int) -> None:
     pictures = np.random.default_rng(0).uniform(0, 255, (3, n_from, n_from + 5, 2)).astype(np.float32)
     expected = keras.ops.image.resize(pictures, (n_to, n_to), interpolation="bilinear", antialias=True)
     np.testing.assert_allclose(resize(pictures, n_to), expected, atol=0.01)
-
-
-@pytest.mark.parametrize("is_classifier", [True, False])
-def test_a_step_with_the_backbone_goes_through_xla_and_is_the_same(
-    is_classifier: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it is on a GPU, where pictures have to be scaled in it too. XLA draws other numbers for dropout."""
-    monkeypatch.setattr(towers, "_DROPOUT", 0.0)
-    labels = np.arange(5) % 2
-    losses = []
-    for jit_compile in (False, True):
-        keras.utils.set_random_seed(1)
-        look = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3)])
-        encoder = build_encoder(FrameBackbone(look, 32, "resnet_v2", name="backbone"), SETTINGS, FEATURES)
-        trainer = build_trainer(encoder, 2, is_classifier=is_classifier, with_backbone=True)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if is_classifier else TripletSemiHardLoss()
-        told = HEAD_NAMES if is_classifier else ("embedding", "copy")
-        trainer.compile(keras.optimizers.SGD(0.1), loss=dict.fromkeys(told, loss), jit_compile=jit_compile)
-        losses.append(trainer.train_on_batch(arrays(), dict.fromkeys(told, labels), return_dict=True)["loss"])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -44,8 +44,6 @@ def set_precision(model: keras.Model, policy: str) -> None:
 
 def is_compiled(settings: ModelSettings) -> bool:
     """Whether a phase's step goes through XLA; never on several devices, where Keras has none."""
-    if settings.compile_xla == "auto":
-        return bool(tf.config.list_physical_devices("GPU"))
     return settings.compile_xla == "on"
 
 

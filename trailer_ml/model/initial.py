@@ -15,6 +15,7 @@ import tensorflow as tf
 from trailer_ml.errors import DataError
 from trailer_ml.model import archive
 from trailer_ml.model.backbones import CALIBRATION_FRAMES, calibrate, load_backbone
+from trailer_ml.model.devices import is_compiled
 from trailer_ml.model.towers import (
     BATCH,
     MAX_DEVIATIONS,
@@ -54,11 +55,13 @@ class Initial(NamedTuple):
 def set_up_keras(settings: ModelSettings) -> None:
     """Make what follows depend on the settings only.
 
-    Python, numpy and TensorFlow are seeded, no operation may race, and new layers are of float32.
+    Python, numpy and TensorFlow are seeded, no operation may race, and new layers are of float32. Operations
+    may race where XLA is asked for: Keras has the one or the other.
     """
     keras.utils.set_random_seed(settings.seed)
     keras.mixed_precision.set_global_policy("float32")
-    tf.config.experimental.enable_op_determinism()
+    if not is_compiled(settings):
+        tf.config.experimental.enable_op_determinism()
 
 
 def read_or_make_initial(dataset: Dataset, examples: Examples, store: Store) -> Initial:

@@ -107,7 +107,7 @@ class Shrink(keras.layers.Layer):
 def resize(pictures: Any, size: int) -> Any:
     """(n, h, w, c) float -> (n, size, size, c): bilinear with antialiasing, as `keras.ops.image.resize`.
 
-    It is two products with a matrix, for TensorFlow has no other way for it on a GPU or through XLA.
+    It is two products with a matrix, for TensorFlow has no other way for it through XLA.
     """
     _, height, width, channels = pictures.shape
     down, across = (ops.cast(_interpolation(n, size), pictures.dtype) for n in (height, width))
