@@ -148,8 +148,11 @@ def play(sound: Floats, speed: float) -> Floats:
     """A sound that lasts so many times as long, at the same pitches.
 
     Args:
-        sound: (..., columns).
+        sound: (..., columns) float32.
         speed: more than 1 is slower.
+
+    Returns:
+        (..., round(columns * speed)) float32, interpolated between columns.
     """
     n = sound.shape[-1]
     at = (np.arange(round(n * speed)) + 0.5) / speed - 0.5
