@@ -16,7 +16,8 @@ from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.verify import verify_shards
 
 if TYPE_CHECKING:
-    from conftest import Cluster, Seen, Watch
+    from tests.faults.conftest import Seen
+    from tests.faults.running import Cluster, Watch
 
     Contents = dict[str, object]
 

@@ -14,7 +14,8 @@ import yaml
 from trailer_ml.index.stored import read_pointer
 
 if TYPE_CHECKING:
-    from conftest import Asked, Cluster, Watch
+    from tests.faults.conftest import Asked
+    from tests.faults.running import Cluster, Watch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 

@@ -1,4 +1,4 @@
-"""Secrets were planted wherever one is set (conftest.py): after all that has happened none is where it can be read."""
+"""Secrets were planted wherever one is set (running.py): after all that has happened none is where it can be read."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Cluster, Watch
+    from tests.faults.running import Cluster, Watch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
