@@ -1,7 +1,7 @@
 """What Airflow costs: trailers_refresh beside the same functions without it, on two workers, and over many batches.
 
-The trailers are a few films of two minutes, as trailers are, repeated under ids of their own, on loopback: no source
-keeps anybody waiting, so that what is measured is work and overhead, and nothing else.
+The trailers are a few films of the set that the features are measured on, repeated under ids of their own, on loopback:
+no source keeps anybody waiting, so that what is measured is work and overhead, and nothing else. A thousand take 25 GB.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.downloads import serve
+from benchmarks.films import Film, find_film
 from benchmarks.measure import table
 from trailer_ml.catalog.batches import plan_batches
 from trailer_ml.catalog.crawl import crawl_catalog
@@ -23,10 +25,9 @@ from trailer_ml.demo.cluster import run_cluster_servers
 from trailer_ml.demo.profile import demo_settings
 from trailer_ml.demo.run import find_project, keep_caches, task_environment
 from trailer_ml.demo.services import run_seaweedfs
-from trailer_ml.demo.site import run_site
-from trailer_ml.demo.studio import make_world
 from trailer_ml.media.download import download_batch
 from trailer_ml.records import BatchRef, Interval
+from trailer_ml.settings import FeatureSettings
 from trailer_ml.shards.write import write_shard
 from trailer_ml.storage import Store
 
@@ -36,9 +37,24 @@ if TYPE_CHECKING:
     from trailer_ml.settings import Settings
 
 N_TRAILERS = 1000
-SECONDS = 120.0
-SHORT = 26.0
-"""Of the demo's trailers: so little work that overhead shows."""
+
+
+class Trailers(NamedTuple):
+    """Which films are repeated, and what is looked at in each."""
+
+    name: str
+    films: tuple[Film, ...]
+    features: FeatureSettings
+
+
+USUAL = Trailers("trailers of 2 min", (Film(360, "H.264", 120, 600), Film(360, "H.264", 150, 600)), FeatureSettings())
+"""In the size that is downloaded by default, and seen as by default."""
+SHORT = Trailers(
+    "trailers of 30 s",
+    (Film(360, "H.264", 30, 600),),
+    FeatureSettings(start_s=1.0, interval_s=2.4, spectrogram_s=24.0),
+)
+"""Seen as in the demo: so little work that overhead shows."""
 N_SHARED = 256
 """For one worker and then for two."""
 N_BATCHES = (40, 400)
@@ -57,26 +73,27 @@ class Bench(NamedTuple):
 
 
 @contextmanager
-def bench(n_listed: dict[dt.date, int], batch_size: int, seconds: float = SECONDS) -> Iterator[Bench]:
+def bench(n_listed: dict[dt.date, int], batch_size: int, trailers: Trailers = USUAL) -> Iterator[Bench]:
+    films = {f"/{film.seconds}.mp4": ("video/mp4", find_film(film).read_bytes()) for film in trailers.films}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        world = make_world(folder / "world", n_films=6, seconds=seconds, odd=False)
-        site = stack.enter_context(run_site(folder / "world"))
+        site = stack.enter_context(serve(films))
         settings = keep_caches(demo_settings(stack.enter_context(run_seaweedfs(folder / "store")), site), folder)
+        paths = list(films)
         rows = []
         for day, n in n_listed.items():
             for number in range(n):
-                clip = world.clips[number % len(world.clips)]
-                url = f"{site}/media/{clip.video_id}.mp4?n={day}-{number}"
+                url = f"{site}{paths[number % len(paths)]}?n={day}-{number}"
                 rows.append({"id": f"{day}-{number:04d}", "url": url, "genres": ["Drama"], "listed_on": f"{day}"})
         path = folder / "list.jsonl"
         path.write_text("\n".join(map(json.dumps, rows)))
         changed = {
             "catalog": {"sources": ("manifest",), "batch_size": batch_size},
             "sources": {"manifest_path": str(path)},
+            "media": {"max_duration_s": 600.0},
         }
         stages = {name: getattr(settings, name).model_copy(update=update) for name, update in changed.items()}
-        yield Bench(folder, settings.model_copy(update=stages))
+        yield Bench(folder, settings.model_copy(update={**stages, "features": trailers.features}))
 
 
 @contextmanager
@@ -156,14 +173,14 @@ def work_without_airflow(made: Bench, day: dt.date) -> float:
     return time.perf_counter() - began
 
 
-def measure_share(seconds: float = SECONDS, n: int = N_TRAILERS) -> list[list[str]]:
-    with bench({DAYS[0]: n}, batch_size=64, seconds=seconds) as made:
+def measure_share(trailers: Trailers = USUAL, n: int = N_TRAILERS) -> list[list[str]]:
+    with bench({DAYS[0]: n}, 64, trailers) as made:
         plain_s = work_without_airflow(made, DAYS[0])
         with airflow_of(made) as airflow:
             ran = refresh(airflow, DAYS[0])
     return [
         [
-            f"{n:,} trailers of {seconds:.0f} s, the same functions in two processes",
+            f"{n:,} {trailers.name}, the same functions in two processes",
             f"{plain_s:.0f} s",
             f"{plain_s / n * 1000:.0f} ms each",
         ],
@@ -172,13 +189,13 @@ def measure_share(seconds: float = SECONDS, n: int = N_TRAILERS) -> list[list[st
 
 
 def measure_speed_up(n: int = N_SHARED) -> list[list[str]]:
-    with bench(dict.fromkeys(DAYS[:2], n), batch_size=32) as made, airflow_of(made, is_cluster=True) as airflow:
+    with bench(dict.fromkeys(DAYS[:2], n), 32) as made, airflow_of(made, is_cluster=True) as airflow:
         one = refresh(airflow, DAYS[0]).batches_s
         airflow.start_worker(Worker("worker-2", "default"))
         wait_for_workers(airflow, 2)
         two = refresh(airflow, DAYS[1]).batches_s
     return [
-        [f"{n} trailers of {SECONDS:.0f} s downloaded and sharded by one Celery worker", f"{one:.0f} s", ""],
+        [f"{n} {USUAL.name} downloaded and sharded by one Celery worker", f"{one:.0f} s", ""],
         ["by two", f"{two:.0f} s", f"{one / two:.2f} × as fast"],
     ]
 
@@ -192,10 +209,10 @@ def wait_for_workers(airflow: Airflow, n: int) -> None:
 
 
 def measure_many(few: int = N_BATCHES[0], many: int = N_BATCHES[1]) -> list[list[str]]:
-    with bench({DAYS[0]: few, DAYS[1]: many}, batch_size=1, seconds=SHORT) as made, airflow_of(made) as airflow:
+    with bench({DAYS[0]: few, DAYS[1]: many}, 1, SHORT) as made, airflow_of(made) as airflow:
         seconds = {n: refresh(airflow, day).batches_s / n for n, day in ((few, DAYS[0]), (many, DAYS[1]))}
     return [
-        [f"{few} mapped batches of one trailer of {SHORT:.0f} s", f"{seconds[few]:.2f} s a batch", ""],
+        [f"{few} mapped batches of one of the {SHORT.name}", f"{seconds[few]:.2f} s a batch", ""],
         [f"{many}", f"{seconds[many]:.2f} s a batch", f"{seconds[many] / seconds[few]:.2f} ×"],
     ]
 
