@@ -161,14 +161,14 @@ def do_batch(job: tuple[BatchRef, Settings]) -> None:
     write_shard(batch, settings, Store(settings.store))
 
 
-def work_without_airflow(made: Bench, day: dt.date) -> float:
-    """Seconds of the same functions in two processes, into a part of the store of their own."""
-    store = made.settings.store.model_copy(update={"prefix": "plain/"})
+def work_without_airflow(made: Bench, day: dt.date, *, processes: int = 2) -> float:
+    """Seconds of the same functions in so many processes, into a part of the store of their own."""
+    store = made.settings.store.model_copy(update={"prefix": f"plain-{processes}/"})
     settings = made.settings.model_copy(update={"store": store})
     began = time.perf_counter()
     crawl_catalog(Interval.of_day(day), settings, Store(store))
     batches = plan_batches(Interval.of_day(day), settings, Store(store))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.map(do_batch, [(batch, settings) for batch in batches], chunksize=1)
     return time.perf_counter() - began
 
@@ -194,8 +194,12 @@ def measure_speed_up(n: int = N_SHARED) -> list[list[str]]:
         airflow.start_worker(Worker("worker-2", "default"))
         wait_for_workers(airflow, 2)
         two = refresh(airflow, DAYS[1]).batches_s
+    with bench({DAYS[0]: n}, 32) as made:
+        alone, both = (work_without_airflow(made, DAYS[0], processes=processes) for processes in (1, 2))
     return [
-        [f"{n} {USUAL.name} downloaded and sharded by one Celery worker", f"{one:.0f} s", ""],
+        [f"{n} {USUAL.name}, the same functions in one process", f"{alone:.0f} s", ""],
+        ["in two", f"{both:.0f} s", f"{alone / both:.2f} × as fast"],
+        ["through trailers_refresh, by one Celery worker", f"{one:.0f} s", ""],
         ["by two", f"{two:.0f} s", f"{one / two:.2f} × as fast"],
     ]
 
