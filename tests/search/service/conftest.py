@@ -59,7 +59,7 @@ def serving(settings: Settings, store: Store, **changed: Any) -> Iterator[Served
     app = make_app(settings.model_copy(update={"service": service}), store)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http=PatientProtocol, log_config=None, proxy_headers=False, server_header=False)
+        uvicorn.Config(app, http=PatientProtocol, ws="none", log_config=None, proxy_headers=False, server_header=False)
     )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()

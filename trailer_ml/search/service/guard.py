@@ -121,13 +121,11 @@ class Guard:
         return name in (self._names or ()) or is_loopback(name)
 
     def _ask_for_key(self, keyholder: Keyholder, headers: Headers, scope: Scope, path: str) -> Response | None:
-        client = client_of(scope)
         if given := _key_in(headers):
-            if wait_s := self.wrong_keys.look(client):
-                return _too_often(wait_s, path)
-            if keyholder.is_key(given):
+            if keyholder.is_key(given):  # whoever else guesses from that address: behind a proxy all have one
                 return None
-            self.wrong_keys.take(client)
+            if wait_s := self.wrong_keys.take(client_of(scope)):
+                return _too_often(wait_s, path)
         elif keyholder.is_session(_session_in(headers)):
             return None
         if scope["method"] == "GET" and path == "/" and "text/html" in headers.get("accept", ""):

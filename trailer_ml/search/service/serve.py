@@ -64,6 +64,7 @@ def run_service(listener: socket.socket, settings: Settings, store: Store) -> No
     config = uvicorn.Config(
         make_app(settings, store),
         http=PatientProtocol,
+        ws="none",
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,
