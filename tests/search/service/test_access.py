@@ -136,6 +136,13 @@ def test_a_page_of_a_stranger_cannot_post(serve) -> None:
             assert "set-cookie" not in answer.headers
 
 
+def test_without_a_key_nobody_is_let_in_through_a_proxy(serve) -> None:
+    without, with_key = serve(), serve(api_key=SecretStr(KEY))
+    for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"):
+        assert without.get("/api/v1/status", headers={name: "192.0.2.7"}).status_code == 403
+        assert with_key.get("/api/v1/status", headers={name: "192.0.2.7", "X-API-Key": KEY}).status_code == 200
+
+
 def test_whoever_comes_too_often_is_told_when_to_come_again(serve) -> None:
     served = serve(requests_per_s=0.01)
     assert served.get("/health/live").status_code == 200
