@@ -10,8 +10,9 @@ from trailer_ml.embeddings.stored import find_champion
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index
 from trailer_ml.index.rest import take_in_rest
-from trailer_ml.index.serve import open_current_index
+from trailer_ml.index.serve import ServedIndex, open_current_index
 from trailer_ml.records import BatchRef
+from trailer_ml.search.neighbours import find_neighbours
 from trailer_ml.search.similar import find_similar, find_similar_in
 from trailer_ml.search.takedown import take_down
 from trailer_ml.storage import embeddings_manifest_key
@@ -58,6 +59,35 @@ def test_an_open_index_takes_in_what_comes_and_reads_each_batch_once(
         index.look_again_at = 0.0
         take_in_rest(index, store)
         assert index.n == 40
+
+
+def test_whoever_asks_while_trailers_are_taken_in_is_answered(settings, store, put_embedded, make_vectors) -> None:
+    """Asked at every line of it, for every trailer that is known by then: of one film each old one and its new ones."""
+    vectors = make_vectors(12)
+    put_embedded(vectors[:8])
+    publish_first(settings, store)
+    with open_current_index(store, settings.index.cache_folder) as index:
+        new = [
+            index.trailers[n].model_copy(update={"trailer_id": f"new-{n}", "film_id": f"f{n % 2}"}) for n in range(4)
+        ]
+        n_known = []
+
+        def ask(frame, event, _arg):
+            if frame.f_code is not ServedIndex.take_in.__code__:
+                return None
+            for row in list(index.row_of.values()):
+                own = {*index.rows_of_film[index.trailers[row].film_id]}
+                find_neighbours(index, index.vector(row), 5, model_version="m-1", left_out=own, one_per_film=True)
+            n_known.append(len(index.row_of))
+            return ask
+
+        traced = sys.gettrace()
+        sys.settrace(ask)
+        try:
+            index.take_in(new, vectors[8:])
+        finally:
+            sys.settrace(traced)
+        assert (n_known[0], n_known[-1]) == (8, 12)
 
 
 def batch_of(day: dt.date) -> BatchRef:

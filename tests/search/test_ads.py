@@ -73,6 +73,7 @@ def test_each_ad_gets_its_films_and_one_bad_ad_stops_no_other(video_world, video
     assert matches["gone"].problem == "gone"
     assert matches["nowhere"].problem == "not_found"
     assert all(matches[name].detail and not matches[name].films for name in ("letter", "gone", "nowhere"))
+    assert str(tmp_path) not in store.read_bytes(ads_key("run-1", "report.html")).decode()
 
 
 def test_scores_are_calibrated_and_each_film_has_its_ads(video_world, videos, settings, store) -> None:

@@ -20,6 +20,8 @@ from trailer_ml.index.stored import BATCHES_FILE
 from trailer_ml.storage import index_key
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ _READERS = 8  # objects read at once; the way to the store is most of the time
 _turn = threading.Lock()  # of the threads of a process one looks; the others answer with what is there
 
 
-def take_in_rest(index: ServedIndex, store: Store) -> None:
+def take_in_rest(index: ServedIndex, store: Store, taken_down: AbstractSet[str] = frozenset()) -> None:
     """Let an open index answer for what was embedded since it was built, as of a second ago.
 
     A look is one listing of keys, 1,000 a request: every second at most, and less often where it takes long.
@@ -43,19 +45,20 @@ def take_in_rest(index: ServedIndex, store: Store) -> None:
     Args:
         index: as it was opened.
         store: where it is published.
+        taken_down: ids that are not taken in, for who leaves them out of answers by their rows.
     """
     if time.monotonic() < index.look_again_at or not _turn.acquire(blocking=False):
         return
     try:
         started = time.monotonic()
-        _look(index, store)
+        _look(index, store, taken_down)
         took_s = time.monotonic() - started
         index.look_again_at = started + max(_LEAST_S, _SHARE * took_s)
     finally:
         _turn.release()
 
 
-def _look(index: ServedIndex, store: Store) -> None:
+def _look(index: ServedIndex, store: Store, taken_down: AbstractSet[str]) -> None:
     manifest = index.manifest
     if index.batches_seen is None:
         index.batches_seen = frozenset(store.read_json_or_none(index_key(manifest.version, BATCHES_FILE)) or ())
@@ -68,7 +71,8 @@ def _look(index: ServedIndex, store: Store) -> None:
         if each is None:  # damaged: it is made again
             continue
         embedded, vectors = each
-        places = [i for i, trailer in enumerate(embedded.trailers) if trailer.trailer_id not in index.row_of]
+        ids = [trailer.trailer_id for trailer in embedded.trailers]
+        places = [i for i, each in enumerate(ids) if each not in index.row_of and each not in taken_down]
         if places and vectors is not None:
             index.take_in([embedded.trailers[i] for i in places], vectors[places])
         index.batches_seen |= {batch.path}

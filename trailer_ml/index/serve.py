@@ -107,11 +107,13 @@ class ServedIndex:
             vectors: (len(trailers), dim) float32, of the model that the index is of.
         """
         first = self.n
-        self.trailers += tuple(trailers)  # before their vectors: a row that is found has a name
-        self._rest = np.concatenate([self._rest, vectors])
+        # In this order, for others ask meanwhile: a row that is found has a name and a film, and one that is asked by
+        # its id has a vector.
+        self.trailers += tuple(trailers)
         for row, trailer in enumerate(trailers, first):
-            self.row_of[trailer.trailer_id] = row
             self.rows_of_film[trailer.film_id] = [*self.rows_of_film.get(trailer.film_id, ()), row]
+        self._rest = np.concatenate([self._rest, vectors])
+        self.row_of |= {trailer.trailer_id: row for row, trailer in enumerate(trailers, first)}
 
     def vector(self, row: int) -> Vectors:
         """The (dim,) float32 vector of one row."""

@@ -27,7 +27,7 @@ from trailer_ml.search.footage import fetch_videos, look_at_all, split_source
 from trailer_ml.search.neighbours import find_neighbours, find_rows_taken_down
 from trailer_ml.search.placements import RankedFilms
 from trailer_ml.search.reasons import explain_answer, explain_answers, mix_genres
-from trailer_ml.search.report import read_thumbs, render_page
+from trailer_ml.search.report import choose_films, read_thumbs, render_page, show_source
 from trailer_ml.shards.schema import encode_jpeg
 from trailer_ml.storage import ads_key, encode_json
 
@@ -46,8 +46,6 @@ N_MIXED = 10
 """Films nearest to an ad whose genres are counted."""
 N_SHOWN, N_FRAMES = 3, 3
 """Of so many films of an ad so many frames are shown: each may lie in a shard of its own, and shards are large."""
-N_FILMS = 24
-"""Films with their ads on the page; the lines have all."""
 
 
 class Ad(NamedTuple):
@@ -186,20 +184,20 @@ def write_run(
 ) -> AdsSummary:
     """Write the lines and the page of a run; the same looks give the same bytes."""
     matches = [look.match for look in looks]
-    shown = sorted((film for film in placed if film.ads), key=lambda film: (-film.ads[0].score, film.film_id))
+    shown = [show_source(match) for match in matches]
     page = render_page(
         "ads.html.j2",
         run=run,
         index=index,
-        matches=matches,
-        matched=[match for match in matches if not match.problem],
-        problems=[match for match in matches if match.problem],
+        matches=shown,
+        matched=[match for match in shown if not match.problem],
+        problems=[match for match in shown if match.problem],
         strips={look.match.ad: [_encode(frame) for frame in look.features.frames] for look in looks if look.features},
         pairs={
             look.match.ad: {film.best.trailer_id: look.pairs.get(film.best.trailer_id, ()) for film in look.match.films}
             for look in looks
         },
-        films=shown[:N_FILMS],
+        films=choose_films(placed),
         n_films=len(placed),
         thumbs=read_thumbs((film.best.trailer_id for match in matches for film in match.films), store),
     )

@@ -5,16 +5,24 @@ Does not belong here: what every page is (trailer_ml/pages.py), what is on one (
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from trailer_ml.errors import MissingObjectError
 from trailer_ml.pages import as_data_uri, load_template
+from trailer_ml.records import AdMatch
 from trailer_ml.storage import thumb_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trailer_ml.records import FilmAds
     from trailer_ml.storage import Store
+
+N_FILMS = 24
+"""Films with their ads on the page of a run; its lines have all."""
 
 
 def render_page(template: str, **facts: Any) -> str:
@@ -25,6 +33,29 @@ def render_page(template: str, **facts: Any) -> str:
         **facts: what it shows; a fact it asks for and does not get is an error.
     """
     return load_template("trailer_ml.search", template, percent=_percent).render(**facts)
+
+
+def show_source(match: AdMatch) -> AdMatch:
+    """An ad as it is shown to people: of an address neither what signs it nor who asked, of a file its name alone.
+
+    >>> show_source(AdMatch(ad="a", source="https://u:p@x.org/a.mp4?X-Amz-Signature=s")).source
+    'https://x.org/a.mp4'
+    >>> show_source(AdMatch(ad="a", source="/home/me/a.mp4", detail="there is no file /home/me/a.mp4")).detail
+    'there is no file a.mp4'
+    """
+    shown = PurePath(match.source.partition("?")[0]).name
+    with suppress(ValueError):  # no address at all, such as http://[oops/ad.mp4
+        parts = urlsplit(match.source)
+        if parts.scheme in {"http", "https"}:
+            shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    detail = match.detail.replace(match.source, shown) if match.source else match.detail
+    return match.model_copy(update={"source": shown, "detail": detail})
+
+
+def choose_films(placed: Iterable[FilmAds]) -> list[FilmAds]:
+    """The films that an ad suits best, as many as the page of a run shows; the best first."""
+    suited = sorted((film for film in placed if film.ads), key=lambda film: (-film.ads[0].score, film.film_id))
+    return suited[:N_FILMS]
 
 
 def read_thumbs(trailer_ids: Iterable[str], store: Store) -> dict[str, str]:

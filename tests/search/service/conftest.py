@@ -5,7 +5,7 @@ import contextlib
 import io
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import httpx
@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from trailer_ml.features.extract import Features
-from trailer_ml.records import AdFilm, AdMatch, BatchRef, Neighbour, Receipt, ShardManifest, Trailer
+from trailer_ml.records import AdFilm, AdMatch, BatchRef, FilmAds, Neighbour, PlacedAd, Receipt, ShardManifest, Trailer
 from trailer_ml.search.service.app import make_app
 from trailer_ml.search.service.patience import PatientProtocol
 from trailer_ml.settings import FeatureSettings, ServiceSettings, Settings
@@ -59,7 +59,7 @@ def serving(settings: Settings, store: Store, **changed: Any) -> Iterator[Served
     app = make_app(settings.model_copy(update={"service": service}), store)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http=PatientProtocol, log_config=None, proxy_headers=False, server_header=False)
+        uvicorn.Config(app, http=PatientProtocol, ws="none", log_config=None, proxy_headers=False, server_header=False)
     )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
@@ -95,7 +95,7 @@ def world(put_embedded, make_vectors, make_trailer, publish, store) -> list[Trai
     for trailer in trailers:
         store.put_bytes(thumb_key(trailer.trailer_id), encode_jpeg(picture(trailer, 3), 90), "image/jpeg")
     store.put_bytes(media_key(trailers[0].trailer_id), bytes(range(256)) * 5000)
-    put_ads("night-1", trailers[1:4], store)
+    put_ads("night-1", trailers[1:4], store, also=trailers[4:6])
     publish()
     return trailers
 
@@ -135,18 +135,28 @@ def put_shard(batch: BatchRef, trailers: list[Trailer], store: Store) -> None:
     store.put_json(shard_manifest_key(batch), manifest.to_json())
 
 
-def put_ads(run: str, trailers: list[Trailer], store: Store) -> None:
+def put_ads(run: str, trailers: list[Trailer], store: Store, also: Sequence[Trailer] = ()) -> None:
+    """An ad with those films, each of which names the others; the last of these has a line among the films, too."""
     films = tuple(
         AdFilm(
             best=Neighbour(
                 **trailer.model_dump(include={"trailer_id", "film_id", "title", "kind", "genres"}),
-                score=0.8, video_share=0.3, audio_share=0.5,
+                score=0.8, video_share=0.3, audio_share=0.5, also=tuple(each.trailer_id for each in also),
             ),
             reason="mostly sound: 0.50 of 0.80",
         )
         for trailer in trailers
     )  # fmt: skip
     good = AdMatch(ad="ad-fog", source="/home/someone/secret/ad-fog.mp4", films=films, reason="mostly sound")
-    bad = AdMatch(ad="ad-bad", source="https://example.org/ad.mp4", problem="no_video", detail="it has no picture")
+    address = "https://me:secret@example.org/ad.mp4?X-Amz-Signature=secret"
+    bad = AdMatch(ad="ad-bad", source=address, problem="no_video", detail=f"{address}: it has no picture")
+    placed = [
+        FilmAds(
+            film_id=trailer.film_id, title=trailer.title, genres=(),
+            ads=(PlacedAd(ad="ad-fog", score=0.8, video_share=0.3, audio_share=0.5, percentile=99.0),),
+        )
+        for trailer in also[-1:]
+    ]  # fmt: skip
+    store.put_bytes(ads_key(run, "films.jsonl"), b"".join(encode_json(film.to_json()) for film in placed))
     store.put_bytes(ads_key(run, "matches.jsonl"), encode_json(good.to_json()) + encode_json(bad.to_json()))
     store.put_bytes(ads_key(run, "report.html"), b"<!doctype html><title>ads</title>", "text/html")

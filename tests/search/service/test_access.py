@@ -75,7 +75,10 @@ def test_wrong_keys_are_few(serve) -> None:
     statuses = [served.get("/api/v1/status", headers={"X-API-Key": f"guess-{n}"}).status_code for n in range(14)]
     assert statuses[:10] == [401] * 10
     assert statuses[-1] == 429
-    assert served.get("/api/v1/status", headers={"X-API-Key": KEY}).status_code == 429  # a guesser learns nothing
+    assert served.client.post("/login", data={"key": "wrong"}).headers["location"] == "login?wait"
+    # Behind a proxy the guesser and everybody else have one address: a key that is right lets in.
+    assert served.get("/api/v1/status", headers={"X-API-Key": KEY}).status_code == 200
+    assert served.client.post("/login", data={"key": KEY}).headers["location"] == "."
 
 
 def test_a_session_is_begun_with_the_key_and_ended(serve, world) -> None:
@@ -91,6 +94,9 @@ def test_a_session_is_begun_with_the_key_and_ended(serve, world) -> None:
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
         assert KEY not in cookie
+        assert "Secure" not in cookie
+        by_tls = served.client.post("/login", data={"key": KEY}, headers={"X-Forwarded-Proto": "https"})
+        assert "Secure" in by_tls.headers["set-cookie"]
         assert browser.get("/api/v1/trailers").status_code == 200
         browser.post("/logout")
         assert browser.get("/api/v1/trailers").status_code == 401
@@ -128,6 +134,13 @@ def test_a_page_of_a_stranger_cannot_post(serve) -> None:
             answer = served.client.post(path, headers={"X-API-Key": KEY, **headers}, content=f"key={KEY}".encode())
             assert answer.status_code == 403
             assert "set-cookie" not in answer.headers
+
+
+def test_without_a_key_nobody_is_let_in_through_a_proxy(serve) -> None:
+    without, with_key = serve(), serve(api_key=SecretStr(KEY))
+    for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"):
+        assert without.get("/api/v1/status", headers={name: "192.0.2.7"}).status_code == 403
+        assert with_key.get("/api/v1/status", headers={name: "192.0.2.7", "X-API-Key": KEY}).status_code == 200
 
 
 def test_whoever_comes_too_often_is_told_when_to_come_again(serve) -> None:
@@ -177,6 +190,26 @@ def test_a_head_that_does_not_end_is_not_waited_for(serve, monkeypatch) -> None:
         connection.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey")
         assert read_all(connection).startswith(b"HTTP/1.1 303 ")
     assert served.get("/health/live").status_code == 200
+
+
+def test_what_comes_after_an_answer_and_is_no_request_is_not_waited_for(serve, monkeypatch) -> None:
+    served = serve(api_key=SecretStr(KEY))
+    host = served.client.base_url.host, served.client.base_url.port
+    refused = b"POST /api/v1/match HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+    answered = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(host, timeout=60) as connection:  # all of a body that was refused, then a request
+        connection.sendall(refused + b"x" * 100)
+        assert b"401" in connection.recv(65536)
+        connection.sendall(answered.replace(b"localhost", b"localhost\r\nConnection: close"))
+        assert b"200 OK" in read_all(connection)
+    for said, then in ((refused, b"x"), (answered, b"\r\n"), (answered, b"G")):
+        with socket.create_connection(host, timeout=60) as connection:
+            connection.sendall(said)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 401" if said is refused else b"HTTP/1.1 200")
+            with monkeypatch.context() as patch:
+                patch.setattr("trailer_ml.search.service.patience.HEAD_S", 0.1)
+                connection.sendall(then)
+                read_all(connection)
 
 
 def test_a_head_that_is_too_long_is_not_read(serve) -> None:

@@ -137,10 +137,31 @@ def test_ads_show_films_and_problems_and_no_path_of_the_machine(serve, world) ->
     assert served.get("/api/v1/ads").json() == {"runs": ["night-1"]}
     good, bad = (run := served.get("/api/v1/ads/night-1").json())["ads"]
     assert (good["source"], len(good["films"]), bad["problem"]) == ("ad-fog.mp4", 3, "no_video")
+    assert (bad["source"], bad["detail"]) == (
+        "https://example.org/ad.mp4",
+        "https://example.org/ad.mp4: it has no picture",
+    )
+    assert "secret" not in str(run)
     assert run["has_report"]
     report = served.get("/api/v1/ads/night-1/report")
     assert "sandbox" in report.headers["content-security-policy"]
     assert served.get("/api/v1/ads/night-2").status_code == 404
+
+
+def test_a_film_that_is_taken_down_is_neither_named_by_ads_nor_in_their_report(serve, world, store) -> None:
+    served = serve()
+    other, last_of_film = world[4], world[5]
+    assert other.trailer_id in served.get("/api/v1/ads/night-1").text
+    take_down(other.trailer_id, store)
+    served.app.state.service.live.look()
+    run = served.get("/api/v1/ads/night-1")
+    assert other.trailer_id not in run.text
+    assert run.json()["has_report"]  # its name is not on it, nor its picture
+    assert served.get("/api/v1/ads/night-1/report").status_code == 200
+    take_down(last_of_film.trailer_id, store)
+    served.app.state.service.live.look()
+    assert not served.get("/api/v1/ads/night-1").json()["has_report"]
+    assert served.get("/api/v1/ads/night-1/report").status_code == 404
 
 
 def test_duplicates_are_grouped(serve, make_vectors, put_embedded, publish) -> None:

@@ -1,6 +1,8 @@
 """Following the store while requests are answered: what is taken down goes, what is published comes, none is mixed."""
 
 import datetime as dt
+import re
+import shutil
 import threading
 import time
 
@@ -11,14 +13,15 @@ import pytest
 from trailer_ml.errors import MissingObjectError
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index, rollback_index
+from trailer_ml.index.serve import ServedIndex, open_index
 from trailer_ml.search.takedown import take_down
-from trailer_ml.storage import Store
+from trailer_ml.storage import Store, index_key, tombstone_key
 
 SOON_S = 1.0
 DAY = dt.date(2026, 1, 1)
 
 
-def wait_until(happens, timeout_s: float = 10.0) -> float:
+def wait_until(happens, timeout_s: float = 60.0) -> float:
     """The seconds it took."""
     began = time.monotonic()
     while not happens():
@@ -70,7 +73,9 @@ def test_another_index_takes_the_place_of_the_old_one_and_the_way_back(
     assert served.get("/api/v1/trailers/new-3/similar").status_code == 200
     rollback_index(settings, store)
     wait_until(lambda: served.get("/api/v1/trailers").json()["index_version"] == first)
-    assert served.get("/api/v1/trailers/new-3/similar").status_code == 404
+    assert (
+        served.get("/api/v1/trailers/new-3/similar").status_code == 200
+    )  # it is embedded still: from beside the index
 
 
 def test_no_answer_fails_or_is_mixed_while_indexes_change(
@@ -116,15 +121,74 @@ def test_no_answer_fails_or_is_mixed_while_indexes_change(
     assert len({answer.json()["index_version"] for _, answer in answers}) >= 2
 
 
+@pytest.mark.parametrize("becomes", ["damaged", "opened"])
+def test_what_is_taken_down_is_gone_while_another_index_is_opened_and_where_it_cannot_be(
+    becomes, serve, world, store, put_embedded, make_vectors, publish, monkeypatch
+) -> None:
+    served, gone = serve(refresh_s=0.02), [world[1].trailer_id, "imdb-vi0000502"]
+    live = served.app.state.service.live
+    first = live.snapshot().versions["index_version"]
+    gate = threading.Event()
+
+    def open_late(*asked) -> ServedIndex:
+        assert gate.wait(60)
+        return open_index(*asked)
+
+    monkeypatch.setattr("trailer_ml.search.service.live.open_index", open_late)
+    day = DAY + dt.timedelta(days=300)
+    new = [world[0].model_copy(update={"trailer_id": f"imdb-vi000050{n}", "listed_on": day}) for n in range(3)]
+    put_embedded(make_vectors(3), new, day=day)
+    wait_until(lambda: served.get("/api/v1/trailers/imdb-vi0000502/similar").status_code == 200)
+    second = publish()
+    if becomes == "damaged":
+        store.put_bytes(index_key(second, "ids.json"), b"[]")
+        shutil.rmtree(served.app.state.service.settings.index.cache_folder / second)
+        gate.set()
+        wait_until(lambda: live._failed[0] == second)
+    else:
+        wait_until(lambda: live.is_behind)
+    paths = [f"/api/v1/trailers/{trailer_id}/similar" for trailer_id in gone]
+    for trailer_id, path in zip(gone, paths, strict=True):
+        take_down(trailer_id, store)
+        wait_until(lambda path=path: served.get(path).status_code == 404)
+    assert live.is_behind
+    assert live.is_up_to_date
+    assert "trailer_ml_index_behind 1.0" in served.get("/metrics").text
+    assert served.get("/api/v1/trailers").json()["index_version"] == first
+    if becomes == "opened":
+        gate.set()
+        wait_until(lambda: served.get("/api/v1/trailers").json()["index_version"] == second)
+        assert {served.get(path).status_code for path in paths} == {404}
+        assert not live.is_behind
+
+
+def test_what_came_since_and_was_taken_down_at_once_is_never_an_answer(
+    serve, world, store, put_embedded, make_vectors, make_trailer
+) -> None:
+    served, day = serve(), DAY + dt.timedelta(days=300)
+    store.create_json(tombstone_key("imdb-vi0000500"), {})
+    live = served.app.state.service.live
+    wait_until(lambda: "imdb-vi0000500" in live.snapshot().taken_down)
+    put_embedded(make_vectors(2), [make_trailer(n, day) for n in (500, 501)], day=day)
+    wait_until(lambda: served.get("/api/v1/trailers/imdb-vi0000501/similar").status_code == 200)
+    assert "imdb-vi0000500" not in live.snapshot().index.row_of  # before the next snapshot no row would be left out
+
+
 def test_a_store_that_does_not_answer_does_not_end_the_answers(serve, world, monkeypatch) -> None:
     served = serve()
-    live = served.app.state.service.live
+    service = served.app.state.service
+    counted = served.get("/api/v1/status").json()["status"]
     monkeypatch.setattr("trailer_ml.search.service.live._OUT_OF_DATE_S", 0.2)
-    nowhere = live._store.settings.model_copy(update={"endpoint_url": "http://127.0.0.1:9"})
-    monkeypatch.setattr(live, "_store", Store(nowhere))
-    wait_until(lambda: served.get("/health/ready").status_code == 503, 20)
-    assert served.get("/health/live").status_code == 200
-    assert served.get(f"/api/v1/trailers/{world[0].trailer_id}/similar").status_code == 200
+    monkeypatch.setattr("trailer_ml.search.service.core._STATUS_S", 0.0)
+    nowhere = Store(service.live._store.settings.model_copy(update={"endpoint_url": "http://127.0.0.1:9"}))
+    monkeypatch.setattr(service.live, "_store", nowhere)
+    monkeypatch.setattr(service.counting, "_store", nowhere)
+    wait_until(lambda: not served.get("/api/v1/status").json()["is_up_to_date"])
+    assert served.get("/api/v1/status").json()["status"] == counted
+    for path in ("/health/live", "/health/ready", "/metrics", f"/api/v1/trailers/{world[0].trailer_id}/similar"):
+        assert served.get(path).status_code == 200
+    unseen = re.search(r"^trailer_ml_store_unseen_seconds (.+)$", served.get("/metrics").text, re.MULTILINE)
+    assert float(unseen[1]) > 0.2
 
 
 @pytest.mark.parametrize("n", [1, 2])

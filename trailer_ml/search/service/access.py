@@ -118,11 +118,3 @@ class Buckets:
             while len(self._buckets) > _MAX_CLIENTS:
                 self._buckets.popitem(last=False)
             return wait_s
-
-    def look(self, client: str) -> float:
-        """The seconds until there is a token; none is taken."""
-        with self._lock:
-            now = self._now()
-            tokens, filled_at = self._buckets.get(client, (self._size, now))
-            tokens = min(self._size, tokens + (now - filled_at) * self._per_s)
-            return 0.0 if tokens >= 1 else (1 - tokens) / self._per_s

@@ -5,10 +5,14 @@ Does not belong here: HTTP, and making an answer that is cheap.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from trailer_ml.errors import RetryableError, TrailerError
 from trailer_ml.search.service.live import Live, Snapshot
 from trailer_ml.search.service.looking import Looking
 from trailer_ml.search.service.map import lay_out
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from trailer_ml.storage import Store
 
 _STATUS_S = 5.0
+_PATIENCE_S, _FIRST_S = 2.0, 20.0
+"""So long a count is waited for, and the first one."""
 Value = TypeVar("Value")
 
 
@@ -45,8 +51,13 @@ class Service:
         self.showcase = Showcase(store)
         self.looking = Looking(settings)
         self.twins = TwinFinder(settings, self.live)
-        self._status: _Kept[Status] = _Kept()
+        self.counting = Counting(store)
         self._layout: _Kept[Layout] = _Kept()
+        for name, about, read in (
+            ("trailer_ml_store_unseen_seconds", "Since the store last answered", lambda: self.live.unseen_s),
+            ("trailer_ml_index_behind", "1: another index is published than served", lambda: self.live.is_behind),
+        ):
+            self.metrics.show(name, about, read)
 
     def start(self) -> None:
         """Begin to follow the store."""
@@ -59,14 +70,53 @@ class Service:
         self.live.stop()
         self.looking.stop()
         self.twins.stop()
-
-    def status(self) -> Status:
-        """Where every trailer stands, a few seconds ago at most."""
-        return self._status.get(time.monotonic() // _STATUS_S, lambda: count_states(self.store))
+        self.counting.stop()
 
     def layout(self, snapshot: Snapshot) -> Layout:
         """The map of an index."""
         return self._layout.get(snapshot.index.manifest.version, lambda: lay_out(snapshot.index.vectors()))
+
+
+class Counting:
+    """Counts where every trailer stands, in a thread of its own; to be asked by the event loop alone.
+
+    Args:
+        store: all of it is looked at, which takes seconds where it is large.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trailer-ml-counting")
+        self._counting: Future[Status] | None = None
+        self._last: Status | None = None
+        self._counted_at = -math.inf
+
+    async def status(self) -> Status:
+        """As counted a few seconds ago; where that takes long, or the store does not answer, as counted last.
+
+        Raises:
+            RetryableError: it was never counted yet, and cannot be just now.
+        """
+        if self._last and time.monotonic() < self._counted_at + _STATUS_S:
+            return self._last
+        if self._counting is None or self._counting.done():
+            self._counting = self._thread.submit(self._count)
+        wait_s = _PATIENCE_S if self._last else _FIRST_S
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._counting)), wait_s)
+        except (TimeoutError, TrailerError) as error:
+            if self._last is None:
+                raise RetryableError(f"the trailers could not be counted: {error}") from error
+            return self._last
+
+    def stop(self) -> None:
+        """Begin no other count."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _count(self) -> Status:
+        self._last = count_states(self._store)
+        self._counted_at = time.monotonic()
+        return self._last
 
 
 class _Kept(Generic[Value]):

@@ -6,15 +6,15 @@ Does not belong here: finding.
 from __future__ import annotations
 
 import json
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from trailer_ml.errors import RateLimitedError
-from trailer_ml.records import AdMatch
+from trailer_ml.errors import MissingObjectError, RateLimitedError
+from trailer_ml.records import AdFilm, AdMatch, FilmAds
+from trailer_ml.search.report import choose_films, show_source
 from trailer_ml.search.service.answers import AdsAnswer, AdsRunsAnswer, DuplicatesAnswer
 from trailer_ml.search.service.problems import describe
 from trailer_ml.search.service.sending import RunInPath, send, service_of
@@ -23,7 +23,8 @@ from trailer_ml.storage import ads_key
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from trailer_ml.records import DuplicateGroup
+    from trailer_ml.records import DuplicateGroup, Neighbour
+    from trailer_ml.search.service.live import Snapshot
 
 router = APIRouter(tags=["findings"])
 _REPORT_CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
@@ -63,17 +64,12 @@ def list_runs(request: Request) -> Response:
 def show_run(request: Request, run: RunInPath) -> Response:
     """One run of ads: for each its films, best first."""
     service = service_of(request)
-    gone = service.live.snapshot().taken_down
     ads = _read_ads(request, run)
-    has_report = not _names(ads) & gone and service.store.exists(ads_key(run, "report.html"))
+    snapshot = service.live.snapshot()  # now: reading takes a while
+    has_report = _may_be_shown(ads, _read_films(request, run), snapshot)
+    has_report = has_report and service.store.exists(ads_key(run, "report.html"))
     kept = tuple(
-        ad.model_copy(
-            update={
-                "films": tuple(film for film in ad.films if film.best.trailer_id not in gone),
-                "source": ad.source if ad.source.startswith(("http://", "https://")) else PurePath(ad.source).name,
-            }
-        )
-        for ad in ads
+        show_source(ad).model_copy(update={"films": _leave_out_films(ad.films, snapshot.taken_down)}) for ad in ads
     )
     return send(AdsAnswer(run=run, has_report=has_report, ads=kept))
 
@@ -86,9 +82,9 @@ def show_run(request: Request, run: RunInPath) -> Response:
 def show_report(request: Request, run: RunInPath) -> Response:
     """Its page, with the frames of the ads; not once a trailer on it was taken down."""
     service = service_of(request)
-    if _names(_read_ads(request, run)) & service.live.snapshot().taken_down:
-        raise HTTPException(404, "a trailer of this report was taken down: make the run again")
     page = service.store.read_bytes(ads_key(run, "report.html"))
+    if not _may_be_shown(_read_ads(request, run), _read_films(request, run), service.live.snapshot()):
+        raise HTTPException(404, "a trailer of this report was taken down: make the run again")
     return Response(page, headers={"Content-Security-Policy": _REPORT_CSP}, media_type="text/html")
 
 
@@ -97,8 +93,34 @@ def _read_ads(request: Request, run: str) -> tuple[AdMatch, ...]:
     return tuple(AdMatch.model_validate(json.loads(line)) for line in lines)
 
 
-def _names(ads: tuple[AdMatch, ...]) -> frozenset[str]:
-    return frozenset(film.best.trailer_id for ad in ads for film in ad.films)
+def _read_films(request: Request, run: str) -> list[FilmAds]:
+    """Those whose titles stand on the page of a run."""
+    try:
+        lines = service_of(request).store.read_bytes(ads_key(run, "films.jsonl")).splitlines()
+    except MissingObjectError:
+        return []
+    return choose_films(FilmAds.model_validate_json(line) for line in lines)
+
+
+def _may_be_shown(ads: tuple[AdMatch, ...], films: list[FilmAds], snapshot: Snapshot) -> bool:
+    """Whether no trailer whose picture is on a page was taken down, nor the last one of a film whose title is there."""
+    rows_of_film, gone = snapshot.index.rows_of_film, snapshot.rows_taken_down
+    return all(film.best.trailer_id not in snapshot.taken_down for ad in ads for film in ad.films) and all(
+        any(row not in gone for row in rows_of_film.get(film.film_id, ())) for film in films
+    )
+
+
+def _leave_out_films(films: tuple[AdFilm, ...], gone: AbstractSet[str]) -> tuple[AdFilm, ...]:
+    """Those whose trailer was not taken down, naming no other one that was."""
+    return tuple(
+        film.model_copy(update={"best": _leave_out_also(film.best, gone)})
+        for film in films
+        if film.best.trailer_id not in gone
+    )
+
+
+def _leave_out_also(best: Neighbour, gone: AbstractSet[str]) -> Neighbour:
+    return best.model_copy(update={"also": tuple(each for each in best.also if each not in gone)})
 
 
 def _leave_out(group: DuplicateGroup, gone: AbstractSet[str]) -> DuplicateGroup | None:

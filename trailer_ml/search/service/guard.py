@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 COOKIE = "trailer_ml_session"
 OPEN_PATHS = frozenset({"/login", "/login.html", "/logout", "/page.css", "/icon.svg", "/health/live", "/health/ready"})
+_BY_PROXY = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
+"""Each says that somebody else than who is connected asks."""
 _AT_ONCE = 8
 """Seconds' worth of requests that may come at once: a wall of pictures is sixty."""
 _WRONG_KEYS_PER_S, _WRONG_KEYS = 0.1, 10.0
@@ -104,6 +106,8 @@ class Guard:
         path = _path_of(scope)
         if self._names is not None and not self._is_ours(headers.get("host", "")):
             return make_problem(421, "this service is not called by that name", path)
+        if self._names is not None and self.keyholder is None and not _BY_PROXY.isdisjoint(headers.keys()):
+            return make_problem(403, "behind a proxy this service needs a key: set TRAILER_SERVICE_API_KEY", path)
         if wait_s := self._clients.take(client_of(scope)):
             return _too_often(wait_s, path)
         if scope["method"] not in {"GET", "HEAD"} and not _is_same_site(headers):
@@ -121,13 +125,11 @@ class Guard:
         return name in (self._names or ()) or is_loopback(name)
 
     def _ask_for_key(self, keyholder: Keyholder, headers: Headers, scope: Scope, path: str) -> Response | None:
-        client = client_of(scope)
         if given := _key_in(headers):
-            if wait_s := self.wrong_keys.look(client):
-                return _too_often(wait_s, path)
-            if keyholder.is_key(given):
+            if keyholder.is_key(given):  # whoever else guesses from that address: behind a proxy all have one
                 return None
-            self.wrong_keys.take(client)
+            if wait_s := self.wrong_keys.take(client_of(scope)):
+                return _too_often(wait_s, path)
         elif keyholder.is_session(_session_in(headers)):
             return None
         if scope["method"] == "GET" and path == "/" and "text/html" in headers.get("accept", ""):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from trailer_ml.search.figures import render_figures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Scope
 
     from trailer_ml.records import Status
@@ -41,6 +43,10 @@ class Metrics:
         self._requests.labels(route, method, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 
-    def render(self, status: Status) -> bytes:
-        """All of them, and those of the pipeline (search/figures.py), as Prometheus reads them."""
-        return generate_latest(self._registry) + render_figures(status).encode()
+    def show(self, name: str, about: str, read: Callable[[], float]) -> None:
+        """One figure more, read whenever it is asked for."""
+        Gauge(name, about, registry=self._registry).set_function(read)
+
+    def render(self, status: Status | None) -> bytes:
+        """All of them, and those of the pipeline (search/figures.py) where they are known, as Prometheus reads them."""
+        return generate_latest(self._registry) + (render_figures(status).encode() if status else b"")

@@ -10,11 +10,11 @@ import datetime as dt
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from trailer_ml.errors import NoIndexError
+from trailer_ml.errors import NoIndexError, RetryableError
 from trailer_ml.search.service import metrics
 from trailer_ml.search.service.answers import Health, StatusAnswer
 from trailer_ml.search.service.live import Snapshot
-from trailer_ml.search.service.problems import describe, make_problem
+from trailer_ml.search.service.problems import describe
 from trailer_ml.search.service.sending import send, service_of
 
 api = APIRouter(tags=["operations"])
@@ -22,7 +22,7 @@ root = APIRouter(tags=["operations"])
 
 
 @api.get("/status", response_model=StatusAnswer, responses=describe(503))
-def show_status(request: Request) -> Response:
+async def show_status(request: Request) -> Response:
     """Where every trailer stands and why, which index and model are in use, and how old the index is."""
     service = service_of(request)
     snapshot = _snapshot(request)
@@ -30,7 +30,7 @@ def show_status(request: Request) -> Response:
     age_s = (dt.datetime.now(dt.UTC) - published_at).total_seconds() if published_at else None
     return send(
         StatusAnswer(
-            status=service.status(),
+            status=await service.counting.status(),
             n_indexed=snapshot.index.n - len(snapshot.rows_taken_down) if snapshot else None,
             published_at=published_at,
             index_age_s=max(0.0, age_s) if age_s is not None else None,
@@ -54,19 +54,20 @@ async def is_alive() -> Response:
 
 @root.get("/health/ready", response_model=Health, responses=describe(503))
 async def is_ready(request: Request) -> Response:
-    """Whether it has an index to answer from, and the store has answered of late."""
-    service = service_of(request)
-    service.live.snapshot()
-    if not service.live.is_up_to_date:
-        return make_problem(503, "the object store has not answered of late", request.url.path)
+    """Whether it has an index to answer from. Where the store is away it has it still, and no other would have more."""
+    service_of(request).live.snapshot()
     return send(Health(status="ok"))
 
 
-@root.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **describe(503)})
-def show_metrics(request: Request) -> Response:
-    """Everything as Prometheus reads it."""
+@root.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def show_metrics(request: Request) -> Response:
+    """Everything as Prometheus reads it; what only the store could tell is left out where it never did."""
     service = service_of(request)
-    return Response(service.metrics.render(service.status()), headers={"Content-Type": metrics.CONTENT_TYPE})
+    try:
+        status = await service.counting.status()
+    except RetryableError:
+        status = None
+    return Response(service.metrics.render(status), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
 def _snapshot(request: Request) -> Snapshot | None:

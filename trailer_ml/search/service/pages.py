@@ -58,12 +58,9 @@ async def log_in(request: Request) -> Response:
     except (TimeoutError, ClientDisconnect):
         return RedirectResponse("login", 303, {"Connection": "close"})
     key = parse_qs(body.decode(errors="replace")).get("key", [""])[0].strip()
-    client = client_of(request.scope)
-    if guard.wrong_keys.look(client):
-        return RedirectResponse("login?wait", 303)
     if not guard.keyholder.is_key(key):
-        guard.wrong_keys.take(client)
-        return RedirectResponse("login?wrong", 303)
+        wait_s = guard.wrong_keys.take(client_of(request.scope))
+        return RedirectResponse("login?wait" if wait_s else "login?wrong", 303)
     answer = RedirectResponse(".", 303)
     answer.set_cookie(
         COOKIE,
@@ -71,7 +68,7 @@ async def log_in(request: Request) -> Response:
         max_age=SESSION_S,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_is_tls(request),
     )
     return answer
 
@@ -81,6 +78,11 @@ async def log_out() -> Response:
     answer = RedirectResponse("login", 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
+
+
+def _is_tls(request: Request) -> bool:
+    """Whether the browser speaks TLS, to us or to a proxy that says so; whoever lies loses its own session."""
+    return "https" in {request.url.scheme, request.headers.get("x-forwarded-proto", "").split(",")[0].strip()}
 
 
 async def _show_login(request: Request) -> Response:

@@ -5,6 +5,7 @@ Does not belong here: what it answers.
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import sys
@@ -61,9 +62,15 @@ def bind_service(settings: Settings) -> Iterator[tuple[Serving, socket.socket]]:
 
 def run_service(listener: socket.socket, settings: Settings, store: Store) -> None:
     """Answer until SIGINT or SIGTERM; requests that were begun get their answer first."""
+    app = make_app(settings, store)
+    # The trailers of an index are half a million objects that stay: a full collection would look at each of them and
+    # hold every request for 0.1 s and more. What is frozen goes all the same when nobody refers to it any more. Only
+    # here, for it is all of a process that is frozen.
+    app.state.service.live.on_open = gc.freeze
     config = uvicorn.Config(
-        make_app(settings, store),
+        app,
         http=PatientProtocol,
+        ws="none",
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,
