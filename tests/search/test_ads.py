@@ -104,6 +104,31 @@ def test_one_ad_does_not_take_all_films() -> None:
     assert place_ads(scores[:1], ads_per_film=3, max_share=0.1) == [[0]] * 4  # there is no other
 
 
+def test_every_film_has_an_ad_before_one_has_a_second() -> None:
+    alike = np.array([[0.9, 0.8, 0.7, 0.6]] * 2)
+    assert place_ads(alike, ads_per_film=2, max_share=0.5) == [[0], [0], [1], [1]]
+    assert place_ads(alike, ads_per_film=2, max_share=0.75) == [[0, 1], [0, 1], [0], [1]]
+    many = np.random.default_rng(0).normal(size=(3, 42)) + np.linspace(0, 9, 42)  # all ads suit the same films best
+    placed = place_ads(many, ads_per_film=3, max_share=0.5)
+    assert {len(ads) for ads in placed} == {1, 2}
+    assert Counter(ad for ads in placed for ad in ads) == {0: 21, 1: 21, 2: 21}
+    for film, ads in enumerate(placed):
+        assert [many[ad, film] for ad in ads] == sorted((many[ad, film] for ad in ads), reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_ad_each_is_given_as_pair_by_pair(seed) -> None:
+    """As the slow way does it: every pair, best first, of equal ones the first."""
+    scores = np.random.default_rng(seed).integers(0, 12, (5, 23)) / 12
+    room, given = Counter(dict.fromkeys(range(5), 7)), {}
+    for place in np.argsort(-scores, axis=None, kind="stable").tolist():
+        ad, film = divmod(place, 23)
+        if film not in given and room[ad]:
+            given[film] = ad
+            room[ad] -= 1
+    assert place_ads(scores, ads_per_film=1, max_share=0.3) == [[given[film]] for film in range(23)]
+
+
 def test_the_closest_frames_are_pairs_of_the_same_colours() -> None:
     colours = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [120, 120, 120]], np.uint8)
     one = np.broadcast_to(colours[:, None, None], (4, 32, 32, 3))
