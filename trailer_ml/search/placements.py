@@ -1,6 +1,6 @@
 """For each film the ads that suit it best, where no ad may take all films.
 
-Pairs are given out best first, over all films and ads at once, and an ad may have at most so many films: an ad that suits
+Pairs are given out best first, over all films and ads at once, and an ad may have at most so many films: one that suits
 everything leaves the films that it suits least to others. No film gets a second ad before every film has its first.
 
 Does not belong here: where the scores come from (see ads.py).
