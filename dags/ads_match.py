@@ -10,6 +10,9 @@ lines and a report.
 **Out:** `ads/<run>/matches.jsonl`, `films.jsonl` and `report.html`.
 
 **Safe to run twice:** yes; the same ads against the same index under the same name give the same files.
+
+**When an ad cannot be used:** its line says why, and the others go on; where none can be used, the run fails once its
+lines are written.
 """
 
 from typing import Any

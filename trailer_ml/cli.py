@@ -277,22 +277,30 @@ def similar(context: Context) -> list[Neighbour]:
     )
 
 
-def match(context: Context) -> Iterable[Record]:
+def match(context: Context) -> Iterator[Record]:
     """The trailers nearest to videos that are not in the catalog, or the films that suit a folder of ads."""
     asked = context.arguments
     if bool(asked.videos) == bool(asked.ads):
         asked.parser.error("name videos, or a folder of them with --ads")
     if asked.ads:
-        from trailer_ml.search.ads import match_ads
-
-        settings = context.settings
-        if asked.k:
-            settings = settings.model_copy(update={"search": settings.search.model_copy(update={"k": asked.k})})
-        run = asked.run_name or f"{dt.datetime.now(dt.UTC):%Y%m%dt%H%M%S}"
-        return [match_ads([str(path) for path in _files_in(asked.ads)], run, settings, context.store)]
+        yield from _match_ads(context)
+        return
     from trailer_ml.search.match import match_videos
 
-    return match_videos(asked.videos, context.settings, context.store, k=asked.k)
+    yield from match_videos(asked.videos, context.settings, context.store, k=asked.k)
+
+
+def _match_ads(context: Context) -> Iterator[Record]:
+    from trailer_ml.search.ads import match_ads
+
+    asked, settings = context.arguments, context.settings
+    if asked.k:
+        settings = settings.model_copy(update={"search": settings.search.model_copy(update={"k": asked.k})})
+    run = asked.run_name or f"{dt.datetime.now(dt.UTC):%Y%m%dt%H%M%S}"
+    summary = match_ads([str(path) for path in _files_in(asked.ads)], run, settings, context.store)
+    yield summary
+    if n_failed := summary.n_ads - summary.n_matched:
+        raise TrailerError(f"{n_failed} of {summary.n_ads} ads could not be used: {summary.matches_key} says why")
 
 
 def duplicates(context: Context) -> Iterable[Record]:

@@ -6,14 +6,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from trailer_ml.errors import NoIndexError, SettingsError
+from trailer_ml.errors import MediaError, NoIndexError, SettingsError
 from trailer_ml.records import AdMatch, FilmAds, Neighbour
 from trailer_ml.search import ads
 from trailer_ml.search.ads import match_ads, name_ads
-from trailer_ml.search.closest import find_closest_frames
+from trailer_ml.search.closest import find_closest_frames, shrink_frames
 from trailer_ml.search.placements import place_ads
 from trailer_ml.search.reasons import explain_answer, explain_answers
 from trailer_ml.search.takedown import take_down
+from trailer_ml.settings import SearchSettings
 from trailer_ml.shards.schema import encode_jpeg
 from trailer_ml.storage import ads_key, thumb_key
 
@@ -76,6 +77,32 @@ def test_each_ad_gets_its_films_and_one_bad_ad_stops_no_other(video_world, video
     assert str(tmp_path) not in store.read_bytes(ads_key("run-1", "report.html")).decode()
 
 
+def test_a_secret_in_an_address_is_nowhere_in_what_is_kept(video_world, videos, site, store) -> None:
+    url, settings = site
+    host = url.removeprefix("http://")
+    signed = [f"{url}/bars-again.mp4?X-Amz-Signature=s3cr3t", f"{url}/gone.mp4?token=s3cr3t#s3cr3t"]
+    other = [
+        f"http://me:word@{host}/test.mp4",
+        "http://me:word@[oops/ad.mp4?s3cr3t",
+        "http://h/a b.mp4?s3cr3t",
+        "ftp://me:word@h/ad.mp4?s3cr3t",
+    ]
+    match_ads([*signed, *other], "run-1", settings, store)
+    assert read_matches(store, "run-1")["bars-again"].source == f"{url}/bars-again.mp4"
+    assert read_matches(store, "run-1")["gone"].problem == "gone"
+    for key in store.list_keys("ads/"):
+        kept = store.read_bytes(key)
+        assert b"s3cr3t" not in kept, key
+        assert b"me:word" not in kept, key
+
+
+def test_a_run_whose_ads_all_failed_is_written_and_is_an_error(video_world, settings, store) -> None:
+    with pytest.raises(MediaError, match="none of 2 ads could be used"):
+        match_ads(["nowhere.mp4", "http://[oops/ad.mp4"], "run-1", settings, store)
+    assert [match.problem for match in read_matches(store, "run-1").values()] == ["not_found", "bad_url"]
+    assert store.exists(ads_key("run-1", "report.html"))
+
+
 def test_scores_are_calibrated_and_each_film_has_its_ads(video_world, videos, settings, store) -> None:
     """The copies of a film's own trailer are nearer than every pair of films; no ad has more than half of the films."""
     match_ads([str(videos[f"{look}-again"]) for look in ("bars", "test", "blend")], "run-1", settings, store)
@@ -105,11 +132,37 @@ def test_one_ad_does_not_take_all_films() -> None:
     assert place_ads(scores[:1], ads_per_film=3, max_share=0.1) == [[0]] * 4  # there is no other
 
 
+def test_every_film_has_an_ad_before_one_has_a_second() -> None:
+    alike = np.array([[0.9, 0.8, 0.7, 0.6]] * 2)
+    assert place_ads(alike, ads_per_film=2, max_share=0.5) == [[0], [0], [1], [1]]
+    assert place_ads(alike, ads_per_film=2, max_share=0.75) == [[0, 1], [0, 1], [0], [1]]
+    many = np.random.default_rng(0).normal(size=(3, 42)) + np.linspace(0, 9, 42)  # all ads suit the same films best
+    placed = place_ads(many, ads_per_film=3, max_share=0.5)
+    assert {len(given) for given in placed} == {1, 2}
+    assert Counter(ad for given in placed for ad in given) == {0: 21, 1: 21, 2: 21}
+    for film, given in enumerate(placed):
+        assert given == sorted(given, key=lambda ad: -many[ad, film])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_ad_each_is_given_as_pair_by_pair(seed) -> None:
+    """As the slow way does it: every pair, best first, of equal ones the first."""
+    scores = np.random.default_rng(seed).integers(0, 12, (5, 23)) / 12
+    room, given = Counter(dict.fromkeys(range(5), 7)), {}
+    for place in np.argsort(-scores, axis=None, kind="stable").tolist():
+        ad, film = divmod(place, 23)
+        if film not in given and room[ad]:
+            given[film] = ad
+            room[ad] -= 1
+    assert place_ads(scores, ads_per_film=1, max_share=0.3) == [[given[film]] for film in range(23)]
+
+
 def test_the_closest_frames_are_pairs_of_the_same_colours() -> None:
     colours = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [120, 120, 120]], np.uint8)
     one = np.broadcast_to(colours[:, None, None], (4, 32, 32, 3))
     other = np.broadcast_to(colours[[2, 3, 0], None, None], (3, 32, 32, 3))
-    pairs = find_closest_frames(np.ascontiguousarray(one), np.ascontiguousarray(other), 3)
+    one, other = (shrink_frames(np.ascontiguousarray(frames)) for frames in (one, other))
+    pairs = find_closest_frames(one, other, 3)
     assert {pair[:2] for pair in pairs} == {(2, 0), (3, 1), (0, 2)}
     assert all(alike == 1 for *_, alike in pairs)
     assert find_closest_frames(one[:0], other, 3) == []
@@ -143,6 +196,36 @@ def test_what_is_taken_down_during_the_downloads_is_no_answer(
     assert gone not in {film.best.trailer_id for film in match.films}
 
 
+def test_a_page_that_shows_what_is_taken_down_is_deleted_whoever_comes_first(
+    video_world, videos, settings, store, monkeypatch
+) -> None:
+    sources = [str(videos["bars-again"])]
+    one, other = (ads_key(run, "report.html") for run in ("run-1", "run-2"))
+    match_ads(sources, "run-1", settings, store)
+    match_ads(sources, "run-2", settings.model_copy(update={"search": SearchSettings(k=1)}), store)
+    unseen = next(trailer.trailer_id for trailer in video_world if trailer.title == "blend")
+    gone, rest = sorted(
+        (trailer.trailer_id for trailer in video_world if trailer.title == "bars"),
+        key=read_matches(store, "run-2")["bars-again"].films[0].best.trailer_id.__ne__,
+    )
+    assert take_down(unseen, store).deleted["ads"] == 1
+    assert (store.exists(one), store.exists(other)) == (False, True)
+    assert take_down(gone, store).deleted["ads"] == 1
+    assert not store.exists(other)
+    assert take_down(gone, store).deleted == {}
+
+    render_page = ads.render_page
+
+    def render_slowly(*arguments, **facts):
+        take_down(rest, store)
+        return render_page(*arguments, **facts)
+
+    monkeypatch.setattr(ads, "render_page", render_slowly)
+    match_ads(sources, "run-2", settings, store)
+    assert read_matches(store, "run-2")["bars-again"].films[0].best.trailer_id == rest
+    assert not store.exists(other)
+
+
 def test_the_page_stands_alone_and_can_be_read_aloud(video_world, videos, settings, store) -> None:
     jpeg = encode_jpeg(np.full((8, 8, 3), 90, np.uint8), 90)
     store.put_bytes(thumb_key(video_world[0].trailer_id), jpeg)
@@ -165,7 +248,8 @@ def test_what_others_wrote_is_text_and_never_markup(
     settings, store, video_world, videos, put_embedded, make_trailer, publish, tmp_path
 ) -> None:
     path = tmp_path / "<img src=x onerror=alert(1)>.mp4"
-    match_ads([str(path)], "run-1", settings, store)
+    with pytest.raises(MediaError):
+        match_ads([str(path)], "run-1", settings, store)
     page = Page(store.read_bytes(ads_key("run-1", "report.html")).decode())
     assert page.all("img") == []
     assert any("<img src=x" in words for words in page.words)

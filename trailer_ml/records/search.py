@@ -81,7 +81,7 @@ class AdMatch(Record):
 
     ad: str
     source: str
-    """The address or the file it came from."""
+    """The file it came from, or its address without name, password and what follows the path."""
     films: tuple[AdFilm, ...] = ()
     reason: str = ""
     """In words: what its films have in common."""
@@ -132,7 +132,8 @@ class Takedown(Record):
     is_new: bool
     """False: it was down already."""
     deleted: dict[str, int] = {}
-    """What this call deleted: objects by the first part of their keys, `records` of shards, `pictures` on pages."""
+    """What this call deleted: objects by the first part of their keys, `records` of shards,
+    `pictures` on models' pages."""
 
 
 State = Literal["listed", "downloaded", "sharded", "embedded", "indexed", "waiting", "rejected", "taken_down"]

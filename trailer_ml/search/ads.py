@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from trailer_ml.catalog.listing import read_taken_down
 from trailer_ml.errors import MediaError, SettingsError
 from trailer_ml.index.rest import take_in_rest
 from trailer_ml.index.serve import open_current_index
@@ -22,8 +23,8 @@ from trailer_ml.pages import as_data_uri
 from trailer_ml.records import ID_PATTERN, AdFilm, AdMatch, AdsSummary, FramePair
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.search.calibration import percentile_of
-from trailer_ml.search.closest import find_closest_frames, read_trailers_of_shards
-from trailer_ml.search.footage import fetch_videos, look_at_all, split_source
+from trailer_ml.search.closest import find_closest_frames, read_trailers_of_shards, shrink_frames
+from trailer_ml.search.footage import fetch_videos, hide_secrets, hide_secrets_in, look_at_all, split_source
 from trailer_ml.search.neighbours import find_neighbours, find_rows_taken_down
 from trailer_ml.search.placements import RankedFilms
 from trailer_ml.search.reasons import explain_answer, explain_answers, mix_genres
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trailer_ml.features.extract import Features
     from trailer_ml.records import FilmAds, IndexManifest, Neighbour
+    from trailer_ml.search.footage import Seen
     from trailer_ml.settings import Settings
+    from trailer_ml.shards.schema import ShardRecord
     from trailer_ml.storage import Store
 
 _STRIP_SIDE, _STRIP_QUALITY = 144, 85
@@ -56,11 +58,23 @@ class Ad(NamedTuple):
     source: str
 
 
+class Glimpse(NamedTuple):
+    """What is kept of an ad that was looked at: of many, the frames themselves would fill the memory."""
+
+    strip: tuple[str, ...]
+    """Its frames as data URIs."""
+    times_s: tuple[float, ...]
+    small: NDArray[np.float32]
+    """(n_frames, numbers), see shrink_frames."""
+    vector: NDArray[np.float32]
+    """(dim,)."""
+
+
 class Look(NamedTuple):
     """What was seen of an ad."""
 
     match: AdMatch
-    features: Features | None = None
+    glimpse: Glimpse | None = None
     """None: it could not be used."""
     pairs: Mapping[str, tuple[tuple[str, str], ...]] = {}
     """By trailer id: frames of both that are most alike, as data URIs."""
@@ -69,7 +83,8 @@ class Look(NamedTuple):
 def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store) -> AdsSummary:
     """Rank films for some ads, and write `ads/<run>/matches.jsonl`, `films.jsonl` and `report.html`.
 
-    An ad that cannot be used does not stop the others: its line says why.
+    An ad that cannot be used does not stop the others: its line says why. Of an address no more than host and path is
+    kept: what else is in it may be a secret.
 
     Args:
         sources: addresses or local files.
@@ -80,6 +95,7 @@ def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store
     Raises:
         SettingsError: the name of the run is not one, or there is no ad.
         NoIndexError: no index has been published yet.
+        MediaError: after all is written: no ad could be used.
     """
     if not re.fullmatch(ID_PATTERN.rstrip("$"), run):
         raise SettingsError(
@@ -93,28 +109,32 @@ def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store
         scratch_folder("trailer-ml-ads-") as folder,
     ):
         encoder = load_encoder(store, index.manifest.model_version, settings.model.cache_folder)
-        everything_seen = list(look_at_all(fetch_ads(ads, folder, settings), encoder, settings))
+        seen_of_ads = [_keep_little(seen) for seen in look_at_all(fetch_ads(ads, folder, settings), encoder, settings)]
         take_in_rest(index, store)
         taken_down = find_rows_taken_down(index, store)  # now: the downloads may have taken an hour
         films = RankedFilms(index, taken_down)
         looks = []
-        for ad, seen in zip(ads, everything_seen, strict=True):
+        for ad, seen in zip(ads, seen_of_ads, strict=True):
             if isinstance(seen, MediaError):
-                looks.append(Look(AdMatch(ad=ad.name, source=ad.source, problem=seen.reason, detail=str(seen))))
+                looks.append(Look(describe_problem(ad, seen)))
                 continue
-            features, vector = seen
             nearest = find_neighbours(
                 index,
-                vector,
+                seen.vector,
                 max(settings.search.k, N_MIXED),
                 model_version=encoder.version,
                 left_out=taken_down,
                 one_per_film=True,
             )
-            films.add(ad.name, vector)
-            looks.append(Look(describe_match(ad, nearest, settings.search.k, films.pair_scores), features))
+            films.add(ad.name, seen.vector)
+            looks.append(Look(describe_match(ad, nearest, settings.search.k, films.pair_scores), seen))
         looks = show_closest_frames(looks, settings, store)
-        return write_run(run, looks, films.place(settings.search), index.manifest, store)
+        summary = write_run(run, looks, films.place(settings.search), index.manifest, store)
+    if not summary.n_matched:
+        raise MediaError(
+            f"none of {summary.n_ads} ads could be used: {summary.matches_key} says why", reason=min(summary.problems)
+        )
+    return summary
 
 
 def name_ads(sources: Sequence[str]) -> list[Ad]:
@@ -139,7 +159,7 @@ def describe_match(ad: Ad, nearest: Sequence[Neighbour], k: int, pair_scores: ND
     films = nearest[:k]
     return AdMatch(
         ad=ad.name,
-        source=ad.source,
+        source=hide_secrets(ad.source),
         films=tuple(
             AdFilm(best=film, reason=explain_answer(film), percentile=percentile_of(film.score, pair_scores))
             for film in films
@@ -149,40 +169,49 @@ def describe_match(ad: Ad, nearest: Sequence[Neighbour], k: int, pair_scores: ND
     )
 
 
+def describe_problem(ad: Ad, error: MediaError) -> AdMatch:
+    """Why there are no films for an ad."""
+    detail = hide_secrets_in(str(error), ad.source)
+    return AdMatch(ad=ad.name, source=hide_secrets(ad.source), problem=error.reason, detail=detail)
+
+
 def show_closest_frames(looks: Sequence[Look], settings: Settings, store: Store) -> list[Look]:
     """The same, with the frames that are most alike for the first films of each ad."""
     first = {film.best.trailer_id for look in looks for film in look.match.films[:N_SHOWN]}
-    records = read_trailers_of_shards(first, settings, store)
-    shown = []
-    for look in looks:
-        films, pictures = list(look.match.films), {}
-        for place, film in enumerate(films[:N_SHOWN]):
-            record = records.get(film.best.trailer_id)
-            if record is None or look.features is None:
-                continue
-            ours, theirs = look.features, record
-            pairs = find_closest_frames(ours.frames, theirs.frames, N_FRAMES)
-            films[place] = film.model_copy(
-                update={
-                    "frames": tuple(
-                        FramePair(
-                            one_s=float(ours.frame_times_s[i]), other_s=float(theirs.frame_times_s[j]), likeness=alike
-                        )
-                        for i, j, alike in pairs
-                    )
-                }
-            )
-            pictures[film.best.trailer_id] = tuple(
-                (_encode(ours.frames[i]), _encode(theirs.frames[j])) for i, j, _ in pairs
-            )
-        shown.append(look._replace(match=look.match.model_copy(update={"films": tuple(films)}), pairs=pictures))
+    shown = list(looks)
+    for record in read_trailers_of_shards(first, settings, store):  # one at a time: a record is large
+        theirs = shrink_frames(record.frames)
+        for number, look in enumerate(shown):
+            places = [film.best.trailer_id for film in look.match.films[:N_SHOWN]]
+            if look.glimpse and record.trailer_id in places:
+                pairs = find_closest_frames(look.glimpse.small, theirs, N_FRAMES)
+                shown[number] = _show_pairs(look, look.glimpse, places.index(record.trailer_id), record, pairs)
     return shown
+
+
+def _show_pairs(
+    look: Look, glimpse: Glimpse, place: int, record: ShardRecord, pairs: Sequence[tuple[int, int, float]]
+) -> Look:
+    """A look with the pairs of frames of one of its films."""
+    frames = tuple(
+        FramePair(one_s=glimpse.times_s[i], other_s=float(record.frame_times_s[j]), likeness=alike)
+        for i, j, alike in pairs
+    )
+    films = list(look.match.films)
+    films[place] = films[place].model_copy(update={"frames": frames})
+    pictures = tuple((glimpse.strip[i], _encode(record.frames[j])) for i, j, _ in pairs)
+    return look._replace(
+        match=look.match.model_copy(update={"films": tuple(films)}), pairs={**look.pairs, record.trailer_id: pictures}
+    )
 
 
 def write_run(
     run: str, looks: Sequence[Look], placed: Sequence[FilmAds], index: IndexManifest, store: Store
 ) -> AdsSummary:
-    """Write the lines and the page of a run; the same looks give the same bytes."""
+    """Write the lines and the page of a run; the same looks give the same bytes.
+
+    Tombstones are looked at once more after the page: of us and of who takes a trailer down, one sees the other.
+    """
     matches = [look.match for look in looks]
     shown = [show_source(match) for match in matches]
     page = render_page(
@@ -192,7 +221,7 @@ def write_run(
         matches=shown,
         matched=[match for match in shown if not match.problem],
         problems=[match for match in shown if match.problem],
-        strips={look.match.ad: [_encode(frame) for frame in look.features.frames] for look in looks if look.features},
+        strips={look.match.ad: look.glimpse.strip for look in looks if look.glimpse},
         pairs={
             look.match.ad: {film.best.trailer_id: look.pairs.get(film.best.trailer_id, ()) for film in look.match.films}
             for look in looks
@@ -212,15 +241,30 @@ def write_run(
         films_key=ads_key(run, "films.jsonl"),
         report_key=ads_key(run, "report.html"),
     )
+    store.delete(summary.report_key)  # of an earlier run of this name: what is on it is in its lines, or it is gone
     for key, records in ((summary.matches_key, matches), (summary.films_key, placed)):
         store.put_bytes(key, b"".join(encode_json(record.to_json()) for record in records), "application/jsonl")
     store.put_bytes(summary.report_key, page.encode(), "text/html; charset=utf-8")
+    if read_taken_down(store) & {film.best.trailer_id for match in matches for film in match.films}:
+        store.delete(summary.report_key)
     return summary
 
 
 def fetch_ads(ads: Sequence[Ad], folder: Path, settings: Settings) -> list[Path | MediaError]:
     """A file for each ad: its own where it is one, else what its address gave, or why it gave nothing."""
     return fetch_videos([(ad.name, ad.source) for ad in ads], folder, settings)
+
+
+def _keep_little(seen: Seen | MediaError) -> Glimpse | MediaError:
+    if isinstance(seen, MediaError):
+        return seen
+    features, vector = seen
+    return Glimpse(
+        strip=tuple(_encode(frame) for frame in features.frames),
+        times_s=tuple(float(time_s) for time_s in features.frame_times_s),
+        small=shrink_frames(features.frames),
+        vector=vector,
+    )
 
 
 def _encode(frame: NDArray[np.uint8]) -> str:

@@ -17,7 +17,7 @@ from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.read import cached_shard, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -29,29 +29,28 @@ _SIDE = 8
 _FAR = 128.0  # grey levels of mean difference from which on two frames have nothing in common
 
 
-def read_trailers_of_shards(trailer_ids: Collection[str], settings: Settings, store: Store) -> dict[str, ShardRecord]:
-    """The records of some trailers, by id; one whose shard is gone or damaged is left out."""
+def read_trailers_of_shards(trailer_ids: Collection[str], settings: Settings, store: Store) -> Iterator[ShardRecord]:
+    """The records of some trailers, as their shards come; one whose shard is gone or damaged is left out."""
     wanted = frozenset(trailer_ids)
-    found: dict[str, ShardRecord] = {}
     with scratch_folder("trailer-ml-frames-") as folder:
         for batch, shard in list_shards(store) if wanted else ():
             if wanted.isdisjoint(shard.trailer_ids):
                 continue
             try:
                 path = cached_shard(store, batch, shard, folder)
-                records = read_records(path, settings.shards.max_bad_records)
-                found |= {record.trailer_id: record for record in records if record.trailer_id in wanted}
+                for record in read_records(path, settings.shards.max_bad_records):
+                    if record.trailer_id in wanted:
+                        yield record
             except (CorruptShardError, ConflictError):
                 continue
             path.unlink(missing_ok=True)
-    return found
 
 
-def find_closest_frames(one: NDArray[np.uint8], other: NDArray[np.uint8], n: int) -> list[tuple[int, int, float]]:
+def find_closest_frames(one: NDArray[np.float32], other: NDArray[np.float32], n: int) -> list[tuple[int, int, float]]:
     """The `n` pairs of frames that are most alike, each frame in one of them at most, best first.
 
     Args:
-        one: (n_frames, h, w, 3) uint8, RGB.
+        one: (n_frames, numbers) float32, see shrink_frames.
         other: likewise.
         n: fewer where there are fewer frames.
 
@@ -60,8 +59,7 @@ def find_closest_frames(one: NDArray[np.uint8], other: NDArray[np.uint8], n: int
     """
     if not len(one) or not len(other):
         return []
-    ours, theirs = _shrink(one), _shrink(other)
-    alike = 1 - np.abs(ours[:, None] - theirs[None]).mean(axis=-1) / _FAR
+    alike = 1 - np.abs(one[:, None] - other[None]).mean(axis=-1) / _FAR
     pairs: list[tuple[int, int, float]] = []
     while len(pairs) < min(n, *alike.shape):
         i, j = np.unravel_index(int(alike.argmax()), alike.shape)
@@ -70,8 +68,8 @@ def find_closest_frames(one: NDArray[np.uint8], other: NDArray[np.uint8], n: int
     return pairs
 
 
-def _shrink(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, numbers) float32."""
+def shrink_frames(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n_frames, h, w, 3) uint8, RGB, to (n_frames, numbers) float32: their colours and where they are."""
     from PIL import Image
 
     small = [Image.fromarray(frame).resize((_SIDE, _SIDE), Image.Resampling.BOX) for frame in frames]

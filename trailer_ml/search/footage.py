@@ -8,6 +8,7 @@ Does not belong here: what they are compared with.
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
@@ -83,6 +84,29 @@ def split_source(source: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts
+
+
+def hide_secrets(source: str) -> str:
+    """An address as it may be shown and kept: without name and password, and without what follows its path.
+
+    >>> hide_secrets("https://me:word@example.com/ads/1.mp4?X-Amz-Signature=5#t"), hide_secrets("ads/1.mp4")
+    ('https://example.com/ads/1.mp4', 'ads/1.mp4')
+    """
+    scheme, mark, rest = source.partition("://")
+    if not mark:
+        return source
+    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def hide_secrets_in(text: str, source: str) -> str:
+    """What is told of a source, every address in it as it may be shown: it may have been sent on to another one.
+
+    >>> hide_secrets_in("no video at http://a/1?key=5, sent to https://b/2?token=7", "http://a/1?key=5")
+    'no video at http://a/1, sent to https://b/2'
+    """
+    text = text.replace(source, hide_secrets(source))
+    return re.sub(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+", lambda found: hide_secrets(found[0]), text)
 
 
 def _take(outcome: Outcome) -> Path | MediaError:

@@ -15,7 +15,7 @@ from trailer_ml.model.registry import load_encoder
 from trailer_ml.records import VideoMatch
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.search.filters import ANY
-from trailer_ml.search.footage import fetch_videos, look_at_all
+from trailer_ml.search.footage import fetch_videos, hide_secrets, hide_secrets_in, look_at_all
 from trailer_ml.search.neighbours import find_neighbours, find_rows_taken_down
 
 if TYPE_CHECKING:
@@ -76,9 +76,11 @@ def match_videos(
                 one_per_film=one_per_film,
                 wanted=wanted,
             )
-            yield VideoMatch(video=str(path), neighbours=tuple(found))
+            yield VideoMatch(video=hide_secrets(str(path)), neighbours=tuple(found))
     if bad:
-        raise MediaError(
-            "; ".join(f"{path}: {str(error).removeprefix(f'{Path(path).name}: ')}" for path, error in bad),
-            reason=bad[0][1].reason,
-        )
+        raise MediaError("; ".join(_explain(path, error) for path, error in bad), reason=bad[0][1].reason)
+
+
+def _explain(path: Path | str, error: MediaError) -> str:
+    source = str(path)
+    return f"{hide_secrets(source)}: {hide_secrets_in(str(error), source).removeprefix(f'{Path(path).name}: ')}"

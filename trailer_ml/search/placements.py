@@ -1,7 +1,7 @@
 """For each film the ads that suit it best, where no ad may take all films.
 
-Pairs are given out best first, over all films and ads at once: a film has at most so many ads, an ad at most so many
-films. So an ad that suits everything leaves the films that it suits least to others.
+Pairs are given out best first, over all films and ads at once, and an ad may have at most so many films: one that suits
+everything leaves the films that it suits least to others. No film gets a second ad before every film has its first.
 
 Does not belong here: where the scores come from (see ads.py).
 """
@@ -54,24 +54,25 @@ class RankedFilms:
         if not self._ads or not self._films:
             return []
         names, vectors = list(self._ads), normalise(np.stack(list(self._ads.values())))
-        scores = np.stack([self._index.scores(vector) for vector in vectors])  # (ads, rows)
-        best_rows = [[rows[place] for place in scores[:, rows].argmax(axis=1)] for rows in self._films.values()]
-        of_film = np.take_along_axis(scores, np.array(best_rows).T, axis=1)  # (ads, films)
-        placed = place_ads(of_film, settings.ads_per_film, settings.max_ad_share)
+        rows = np.concatenate([*self._films.values()])
+        starts = np.cumsum([0, *map(len, self._films.values())])[:-1]
+        scores = np.stack([np.maximum.reduceat(self._index.scores(each)[rows], starts) for each in vectors])
+        placed = place_ads(scores, settings.ads_per_film, settings.max_ad_share)
         return [
             FilmAds(
                 film_id=film_id,
-                title=self._index.trailers[rows[0]].title,
-                genres=self._index.trailers[rows[0]].genres,
-                ads=tuple(self._describe(names[ad], vectors[ad], best[ad]) for ad in ads),
+                title=self._index.trailers[rows_of_film[0]].title,
+                genres=self._index.trailers[rows_of_film[0]].genres,
+                ads=tuple(self._describe(names[ad], vectors[ad], rows_of_film) for ad in ads),
             )
-            for (film_id, rows), best, ads in zip(self._films.items(), best_rows, placed, strict=True)
+            for (film_id, rows_of_film), ads in zip(self._films.items(), placed, strict=True)
         ]
 
-    def _describe(self, name: str, vector: NDArray[np.float32], row: int) -> PlacedAd:
-        trailer = normalise(self._index.vectors_of([row]).astype(np.float64))
+    def _describe(self, name: str, vector: NDArray[np.float32], rows: list[int]) -> PlacedAd:
+        trailers = normalise(self._index.vectors_of(rows).astype(np.float64))
         unit = normalise(vector.astype(np.float64))
-        video, audio = (float(share[0]) for share in split_scores(unit, trailer, self._index.manifest.video_dim))
+        shares = zip(*split_scores(unit, trailers, self._index.manifest.video_dim), strict=True)
+        video, audio = max(((float(video), float(audio)) for video, audio in shares), key=sum)
         percentile = percentile_of(video + audio, self.pair_scores)
         return PlacedAd(ad=name, score=video + audio, percentile=percentile, video_share=video, audio_share=audio)
 
@@ -92,15 +93,42 @@ def place_ads(scores: NDArray[np.floating], ads_per_film: int, max_share: float)
     """
     n_ads, n_films = scores.shape
     limit = math.ceil(max(max_share * n_films, n_films / n_ads))  # at the least, every film can have one
+    left = np.array(scores, np.float32)  # of what can still be given; the rest is -inf
+    room = np.full(n_ads, limit)
     placed: list[list[int]] = [[] for _ in range(n_films)]
-    n_films_of = [0] * n_ads
-    n_left = n_films * ads_per_film
-    for place in np.argsort(-scores, axis=None, kind="stable").tolist():
-        ad, film = divmod(place, n_films)
-        if n_films_of[ad] < limit and len(placed[film]) < ads_per_film:
-            placed[film].append(ad)
-            n_films_of[ad] += 1
-            n_left -= 1
-            if not n_left:
-                break
+    for _ in range(min(ads_per_film, n_ads)):
+        given = _give_one_each(left, room)
+        for film in np.flatnonzero(given >= 0).tolist():
+            placed[film].append(int(given[film]))
     return placed
+
+
+def _give_one_each(left: NDArray[np.float32], room: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One ad at most for each film, pairs best first.
+
+    As the films stand in the order of their best ads, nothing changes until an ad has no room: so what comes before is
+    given at once, and only then the films that are left look for their best ad again.
+
+    Args:
+        left: (n_ads, n_films), -inf where an ad cannot be given; what is given becomes so.
+        room: (n_ads) films that each ad can still have; becomes less by what is given.
+
+    Returns:
+        (n_films) rows of ads, -1 where there is none.
+    """
+    given = np.full(left.shape[1], -1)
+    waiting = np.arange(left.shape[1])
+    while True:
+        left[room == 0] = -np.inf
+        best = left.argmax(axis=0)[waiting]
+        scores = left[best, waiting]
+        order = np.lexsort((waiting, best, -scores))
+        order = order[: np.isfinite(scores).sum()]
+        if not len(order):
+            return given
+        ends = [places[n - 1] for ad, n in enumerate(room) if len(places := np.flatnonzero(best[order] == ad)) >= n > 0]
+        now = order[: min(ends, default=len(order)) + 1]
+        films, ads = waiting[now], best[now]
+        given[films], left[ads, films] = ads, -np.inf
+        room -= np.bincount(ads, minlength=len(room))
+        waiting = np.delete(waiting, now)

@@ -5,15 +5,14 @@ Does not belong here: what every page is (trailer_ml/pages.py), what is on one (
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from trailer_ml.errors import MissingObjectError
 from trailer_ml.pages import as_data_uri, load_template
 from trailer_ml.records import AdMatch
-from trailer_ml.storage import thumb_key
+from trailer_ml.search.footage import hide_secrets
+from trailer_ml.storage import ads_key, thumb_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,11 +42,8 @@ def show_source(match: AdMatch) -> AdMatch:
     >>> show_source(AdMatch(ad="a", source="/home/me/a.mp4", detail="there is no file /home/me/a.mp4")).detail
     'there is no file a.mp4'
     """
-    shown = PurePath(match.source.partition("?")[0]).name
-    with suppress(ValueError):  # no address at all, such as http://[oops/ad.mp4
-        parts = urlsplit(match.source)
-        if parts.scheme in {"http", "https"}:
-            shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    source = hide_secrets(match.source)
+    shown = source if "://" in source else PurePath(source).name
     detail = match.detail.replace(match.source, shown) if match.source else match.detail
     return match.model_copy(update={"source": shown, "detail": detail})
 
@@ -61,6 +57,18 @@ def choose_films(placed: Iterable[FilmAds]) -> list[FilmAds]:
 def read_thumbs(trailer_ids: Iterable[str], store: Store) -> dict[str, str]:
     """The pictures of some trailers as data URIs; an empty text where there is none."""
     return {trailer_id: _read_thumb(trailer_id, store) for trailer_id in sorted(set(trailer_ids))}
+
+
+def forget_reports(trailer_id: str, store: Store) -> int:
+    """Delete the page of every run of ads that shows a trailer; how many there were. Their lines stay."""
+    n_deleted = 0
+    for key in [key for key in store.list_keys("ads/") if key.endswith("/matches.jsonl")]:
+        matches = map(AdMatch.model_validate_json, store.read_bytes(key).splitlines())
+        page = ads_key(key.split("/")[1], "report.html")
+        if trailer_id in {film.best.trailer_id for match in matches for film in match.films} and store.exists(page):
+            store.delete(page)
+            n_deleted += 1
+    return n_deleted
 
 
 def _percent(share: float) -> str:

@@ -16,6 +16,7 @@ from trailer_ml.embeddings.stored import find_champion
 from trailer_ml.errors import CorruptShardError
 from trailer_ml.model.pictures import forget_picture
 from trailer_ml.records import BadShard, BatchRef, EmbeddingsManifest, Stage, Takedown
+from trailer_ml.search.report import forget_reports
 from trailer_ml.search.unknown import explain_unknown
 from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.purge import purge_shard
@@ -53,6 +54,7 @@ def take_down(trailer_id: str, store: Store) -> Takedown:
     is_new = store.create_json(tombstone_key(trailer_id), {"trailer_id": trailer_id})
     deleted = _delete(_list_own(trailer_id), store)
     deleted["pictures"] = forget_picture(trailer_id, store)
+    deleted["ads"] = forget_reports(trailer_id, store)
     bad: list[BadShard] = []
     deleted["records"] = sum(purge_shard(batch, store) for batch, _ in list_shards(store, listed_on, bad))
     if bad:
