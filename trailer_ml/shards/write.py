@@ -69,6 +69,7 @@ class _Outcome(NamedTuple):
     kept: list[_Downloaded]
     short: list[str]
     silent: list[str]
+    damaged: list[str]
     lost: list[Rejected]
     thumbs: dict[str, bytes]
 
@@ -169,7 +170,7 @@ def _sort_out(batch: BatchRef, store: Store) -> tuple[list[_Downloaded], list[Re
 
 
 def _write_records(path: Path, downloaded: list[_Downloaded], settings: Settings, store: Store) -> _Outcome:
-    outcome = _Outcome([], [], [], [], {})
+    outcome = _Outcome([], [], [], [], [], {})
     fetched: deque[_Downloaded] = deque()
 
     def fetch() -> Iterator[Path]:
@@ -198,6 +199,8 @@ def _write_records(path: Path, downloaded: list[_Downloaded], settings: Settings
                 outcome.short.append(item.trailer.trailer_id)
             if not features.has_audio:
                 outcome.silent.append(item.trailer.trailer_id)
+            if features.n_damaged:
+                outcome.damaged.append(item.trailer.trailer_id)
     return outcome
 
 
@@ -252,6 +255,7 @@ def _describe(
         film_ids=tuple(item.trailer.film_id for item in outcome.kept),
         short=tuple(outcome.short),
         silent=tuple(outcome.silent),
+        damaged=tuple(outcome.damaged),
         rejected=tuple(sorted([*outcome.lost, *given_up], key=lambda rejected: rejected.trailer_id)),
         sampler=features.sampler,
         features=features.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES),
