@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PREFIX = "TRAILER_"
-EXTRACTOR_VERSION = "5"
+EXTRACTOR_VERSION = "6"
 """Goes up when the same file and settings give other frames or another spectrogram."""
 
 

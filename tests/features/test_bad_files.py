@@ -5,15 +5,17 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from trailer_ml.errors import MediaError
-from trailer_ml.features.extract import extract_features
+from trailer_ml.features.extract import Features, extract_features
 from trailer_ml.features.pool import extract_many
 from trailer_ml.settings import FeatureSettings
 
 Make = Callable[..., Path]
+Rgb = Callable[..., np.ndarray]
 DEMO = FeatureSettings(start_s=1.0, interval_s=2.4, spectrogram_s=24.0, timeout_s=30.0)
 
 
@@ -145,12 +147,43 @@ def test_what_decodes_badly_is_not_left_to_ffmpeg(make_video: Make, tmp_path: Pa
     assert reason_for(tmp_path / "a.mp4") == "corrupt"
 
 
-def test_a_few_wrong_bytes_do_not_cost_the_trailer(make_video: Make, tmp_path: Path) -> None:
+def test_a_few_wrong_bytes_do_not_cost_the_trailer(make_video: Make, ffmpeg_frames: Rgb, tmp_path: Path) -> None:
     data = bytearray(make_video().read_bytes())
     data[len(data) // 3] ^= 0xFF
     (tmp_path / "a.mp4").write_bytes(data)
 
-    assert len(extract_features(tmp_path / "a.mp4", DEMO).frames) == 10
+    features = extract_features(tmp_path / "a.mp4", DEMO)
+    assert len(features.frames) == 10
+    assert difference_from(make_video(), features, ffmpeg_frames) <= 3
+
+
+@pytest.mark.parametrize("number", [0, 4])
+@pytest.mark.parametrize("at", [200, 1000])
+@pytest.mark.parametrize("sampler", ["exact", "keyframe", "scene"])
+def test_a_damaged_keyframe_is_not_shown_and_neither_is_what_is_made_from_it(
+    sampler: str, at: int, number: int, make_video: Make, ffmpeg_frames: Rgb, tmp_path: Path
+) -> None:
+    """A decoder calls the keyframe damaged, and not the grey ones after it."""
+    good, path = make_video(sound=False), tmp_path / "a.mp4"
+    with av.open(good) as container:
+        keyframes = [packet.pos for packet in container.demux(video=0) if packet.size and packet.is_keyframe]
+    data = bytearray(good.read_bytes())
+    place = keyframes[number] + (at if number else 700 + at)  # the first one begins with words about the encoder
+    data[place : place + 3] = bytes(byte ^ 0xFF for byte in data[place : place + 3])
+    path.write_bytes(data)
+
+    features = extract_features(path, DEMO.model_copy(update={"sampler": sampler}))
+    assert (len(features.frames), features.n_damaged > 0) == (10, True)
+    assert features.extractor_version == f"pyav-{DEMO.extractor_version}"
+    assert difference_from(good, features, ffmpeg_frames) <= 3
+
+
+def difference_from(film: Path, features: Features, ffmpeg_frames: Rgb) -> float:
+    """Of the frame that differs most from what an undamaged film shows at its time, on average."""
+    times_s = sorted({round(t, 3) for t in features.frame_times_s})
+    shown = ffmpeg_frames(film, tuple(times_s), "scale=560:-1,crop=224:224:168:45")
+    expected = shown[np.searchsorted(times_s, np.round(features.frame_times_s, 3))]
+    return float(np.abs(features.frames.astype(int) - expected).mean(axis=(1, 2, 3)).max())
 
 
 def test_a_stream_that_comes_up_in_the_middle(make_video: Make, ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_exact_frames_are_ffmpegs(clip: str, engine: str, make_video: Make, ffmp
     features = extract_features(path, DEMO.model_copy(update={"engine": engine}))
 
     assert features.frames.shape == (10 if features.duration_s > 24 else 6, 224, 224, 3)
+    assert features.n_damaged == 0
     expected = ffmpeg_frames(path, DEMO.instants_s, SEED_CHAIN)
     assert mean_difference(features.frames, expected) <= 3
     assert (features.frame_times_s > np.array(DEMO.instants_s[: len(expected)]) - 2e-3).all()
@@ -194,6 +195,21 @@ def test_sound_may_outlast_the_picture(
     if sampler == "exact":
         np.testing.assert_allclose(features.frame_times_s, [1.0, 3.4, 5.8, 8.2], atol=0.1)
     assert len(features.frame_times_s) == 4
+
+
+@pytest.mark.parametrize(
+    ("sampler", "times_s"),
+    [("exact", [8, 16, 24, 32, 32]), ("keyframe", [0, 8, 16, 24, 32]), ("scene", [8, 16, 24, 32, 32])],
+)
+def test_a_picture_may_be_held_to_the_end(sampler: str, times_s: list[int], make_video: Make) -> None:
+    """As a card with the title is, where the frame rate varies: after its first instant there is no other picture."""
+    path = make_video(seconds=40, sound=False, filters="fps=1/8:start_time=0", video=(*X264, "-g", "1"))
+    settings = FeatureSettings(sampler=sampler, start_s=2.0, interval_s=8.0, n_frames=5)
+    features = extract_features(path, settings)
+
+    assert features.frame_times_s.tolist() == times_s
+    assert features.extractor_version.startswith("pyav")
+    assert not (features.frames[-1] == features.frames[0]).all()
 
 
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])

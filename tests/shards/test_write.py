@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -125,10 +127,49 @@ def test_too_many_losses_fail_the_task_and_say_why(
 
     assert list(store.list_keys("shards/")) == []
     assert list(store.list_keys("thumbs/")) == []
-    reasons = {store.read_json(key)["reason"] for key in store.list_keys("quarantine/shard/")}
-    assert reasons == {"not_a_video", "empty"}
+    entries = [Quarantine.model_validate(store.read_json(key)) for key in store.list_keys("quarantine/shard/")]
+    assert {(entry.reason, entry.is_permanent) for entry in entries} == {("not_a_video", False), ("empty", False)}
 
     assert write_shard(batch, with_shards(settings, max_loss_share=0.9), store).count == 1
+    assert all(store.read_json(key)["is_permanent"] for key in store.list_keys("quarantine/shard/"))
+
+
+def test_what_may_have_been_the_machine_is_looked_at_again_when_the_rest_is_done(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], tmp_path: Path, cache: Path
+) -> None:
+    """An ffmpeg that crashes twice, which is as often as the first look tries."""
+    program, tries = tmp_path / "ffmpeg", tmp_path / "tries"
+    program.write_text(
+        f"""#!/bin/sh
+case "$*" in *0000000.mp4*) echo >> {tries}; [ "$(wc -l < {tries})" -gt 2 ] || kill -SEGV $$ ;; esac
+exec {imageio_ffmpeg.get_ffmpeg_exe()} "$@"
+"""
+    )
+    program.chmod(0o755)
+    features = settings.features.model_copy(update={"engine": "ffmpeg", "ffmpeg_path": str(program)})
+    batch = put_batch(films[:3])
+    summary = write_shard(batch, settings.model_copy(update={"features": features}), store)
+
+    assert (summary.count, summary.rejected) == (3, {})
+    manifest = read_manifest(store, batch)
+    records = list(read_records(cached_shard(store, batch, manifest, cache)))
+    assert [record.trailer_id for record in records] == sorted(manifest.trailer_ids)
+    assert list(store.list_keys("quarantine/")) == []
+
+
+def test_a_manifest_names_the_trailers_with_damage(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "film.mp4"
+    make = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x180", "-t", "7"]
+    subprocess.run([*make, "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", path], check=True, timeout=60)
+    with av.open(path) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size and packet.is_keyframe]
+    data = bytearray(path.read_bytes())
+    data[places[3] + 200 : places[3] + 203] = b"\xff\x00\xff"
+    batch = put_batch([bytes(data), films[1]])
+    write_shard(batch, settings, store)
+    assert [trailer_id[-1] for trailer_id in read_manifest(store, batch).damaged] == ["0"]
 
 
 def test_a_small_batch_that_is_lost_is_done(settings: Settings, store: Store, put_batch: PutBatch) -> None:
@@ -329,7 +370,7 @@ def test_a_killed_task_leaves_no_process_behind(
     settings: Settings, put_batch: PutBatch, films: list[bytes], tmp_path: Path
 ) -> None:
     batch = put_batch(films)
-    command = [sys.executable, "-c", KILLED, "write_record", "1", batch.path]
+    command = [sys.executable, "-c", KILLED, "to_example", "1", batch.path]
     ended = subprocess.run(command, env=environment(settings, tmp_path), timeout=120, capture_output=True, check=False)
     workers = [int(pid) for pid in ended.stdout.split()]
     assert len(workers) == 2

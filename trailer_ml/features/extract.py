@@ -54,6 +54,8 @@ class Features:
     sampler: str
     extractor_version: str
     """Engine and version, such as `pyav-2`."""
+    n_damaged: int = 0
+    """Damages that were met while looking for the frames; none of the frames shows one."""
 
     def save_npz(self, path: Path) -> None:
         """Write all of it to a `.npz` file, which appears whole or not at all."""
@@ -92,6 +94,7 @@ def extract_features(path: Path, settings: FeatureSettings) -> Features:
             has_audio=bool(looked.spectrogram.any()),
             sampler=settings.sampler,
             extractor_version=f"{engine}-{EXTRACTOR_VERSION}",
+            n_damaged=looked.n_damaged if engine == "pyav" else 0,
         )
 
 

@@ -42,8 +42,8 @@ _NAME = "the extracting process"
 # Parallelism comes from many processes; a thread a core would also count against the memory limit.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _START_TIMEOUT_S = 120.0
-_MAY_PASS = ("crashed", "timeout", "out_of_memory")
-"""Reasons for a second try."""
+MAY_PASS = ("crashed", "timeout", "out_of_memory")
+"""Reasons that may lie in the machine and not in the file: for a second try."""
 _GRACE_S = 2.0
 """The worker has its own clock and gives the better reason; this much later it is killed."""
 _AHEAD = 1
@@ -114,7 +114,7 @@ class _Worker(ExitStack):
     def extract(self, path: Path) -> Features | MediaError:
         """What there is to be seen of a file; a loss that may not be the file's doing is tried once more, afresh."""
         result = self._try(path)
-        if not isinstance(result, MediaError) or result.reason not in _MAY_PASS or self._is_killed:
+        if not isinstance(result, MediaError) or result.reason not in MAY_PASS or self._is_killed:
             return result
         logger.warning("%s (%s): tried once more", result, result.reason)
         self._end()

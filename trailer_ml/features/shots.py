@@ -60,7 +60,7 @@ def find_cuts(source: Source, start_s: float, end_s: float, deadline: Deadline) 
             continue  # whoever looks at the instants says what is damaged
         finally:
             codec.flush_buffers()
-        if frames:
+        if frames and not frames[0].is_corrupt:
             now = _describe(frames[0], reformatter)
             if before is not None and time_s > start_s and np.abs(now - before).sum() / 2 > _CUT_SHARE:
                 cuts_s.append(time_s)

@@ -1,13 +1,18 @@
 """Finding and decoding the pictures at some instants, and as little else as can be.
 
-exact: the first frame at or after each instant. keyframe: the last keyframe at or before it, several times faster.
-It goes by timestamps and never by counting, for the frame rate may vary and the first timestamp need not be 0.
+exact: the first frame at or after each instant; after the last one, the last one while it is shown. keyframe: the last
+keyframe at or before it, several times faster. It goes by timestamps and never by counting, for the frame rate may vary
+and the first timestamp need not be 0.
+
+A decoder calls the frame damaged whose packet is, and not those made from it: after damage no frame counts until the
+next good keyframe.
 
 Does not belong here: scaling and cropping (geometry.py), the choice of instants (sampling.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +33,8 @@ _MAX_STEPS_BACK = 5
 _BEFORE_START_S = 2.0
 _INDEXED = ("mov", "matroska", "avi")
 _SHORT_HOP_S = 0.5
+_KEYFRAMES_AFTER = 3
+"""Where a keyframe is damaged, so many after it are tried."""
 
 
 class Grabbed(NamedTuple):
@@ -74,9 +81,13 @@ class VideoReader:
         # dav1d goes by what it is told first, and would leave out the wanted frame too.
         self._may_skip = self._codec.name != "libdav1d"
         self._has_index = source.container.format.name.split(",")[0] in _INDEXED
+        self._damaged_pts: float | None = None
+        """Where the last damage is that no good keyframe has followed yet."""
+        self._shown_last = (-1, -1)
+        """From when until when the last picture of those that were read is shown."""
 
     def grab_exact(self, instants_s: Sequence[float]) -> Iterator[Grabbed]:
-        """The first frame at or after each instant; ends where the picture ends."""
+        """The first frame at or after each instant, else the one that is shown then; ends where the picture ends."""
         self._codec.skip_frame = "DEFAULT"
         frames: Iterator[VideoFrame] = iter(())
         last: VideoFrame | None = None
@@ -88,9 +99,10 @@ class VideoReader:
                 else:
                     self._target = target
                     last = next(frames, None)
-                while last is not None and (last.pts < target or last.is_corrupt):
-                    self.n_damaged += last.is_corrupt
-                    last = next(frames, None)
+                last = self._find_good(frames, last, target)
+                if last is None and self._shown_last[0] < target < self._shown_last[1]:  # held to the end
+                    frames, last = self._seek_before(self._shown_last[0])
+                    last = self._find_good(frames, last, self._target)
             if last is None:
                 return
             yield Grabbed(self._time_s(last), last)
@@ -108,9 +120,15 @@ class VideoReader:
             if packet is None:
                 return
             if last is None or packet.pts != last_pts:
-                last_pts, last = packet.pts, self._decode_alone(packet)
+                last_pts, last = packet.pts, self._decode_alone(packet) or self._decode_next_alone()
             if last is not None:
                 yield Grabbed(self._time_s(last), last)
+
+    def _find_good(self, frames: Iterator[VideoFrame], frame: VideoFrame | None, target: int) -> VideoFrame | None:
+        """The first that is neither before the target nor made from something damaged."""
+        while frame is not None and (frame.pts < target or self._damaged_pts is not None):
+            frame = next(frames, None)
+        return frame
 
     def _time_s(self, frame: VideoFrame) -> float:
         return float((frame.pts - self._start_pts) * self._time_base)
@@ -120,6 +138,7 @@ class VideoReader:
         earliest_s = _BEFORE_START_S if step_back_s else 0.0
         pts = max(target - round(step_back_s / self._time_base), self._start_pts - round(earliest_s / self._time_base))
         self._source.container.seek(pts, stream=self._stream, backward=True)
+        self._damaged_pts = None
 
     def _packets(self) -> Iterator[Packet]:
         for packet in read_packets(self._source.container, self._stream):
@@ -127,20 +146,31 @@ class VideoReader:
             yield packet
 
     def _frames(self) -> Iterator[VideoFrame]:
-        """Decodes on from here; until the target only what other frames are made from."""
+        """Decodes on from here, and notes damage; until the target only what other frames are made from."""
         for packet in self._packets():
             is_early = packet.pts is not None and packet.pts < self._target
             self._codec.skip_frame = "NONREF" if is_early and self._may_skip else "DEFAULT"
             try:
                 decoded = self._codec.decode(packet if packet.size else None)
             except DAMAGE:
-                self.n_damaged += 1
+                self._note_damage(packet.pts if packet.pts is not None else packet.dts)
                 continue
+            if packet.pts is not None and packet.pts > self._shown_last[0]:
+                self._shown_last = packet.pts, packet.pts + (packet.duration or 0)
             for frame in decoded:
                 if frame.pts is None:
                     frame.pts = frame.dts
+                if frame.is_corrupt:
+                    self._note_damage(frame.pts)
+                elif self._damaged_pts is not None and frame.key_frame and (frame.pts or 0) > self._damaged_pts:
+                    self._damaged_pts = None
                 if frame.pts is not None:
                     yield frame
+
+    def _note_damage(self, pts: int | None) -> None:
+        """What a decoder has not handed out yet may be older than the damage: a keyframe has to lie behind it."""
+        self.n_damaged += 1
+        self._damaged_pts = max(self._damaged_pts or 0, pts or 0)
 
     def _seek_before(self, target: int) -> tuple[Iterator[VideoFrame], VideoFrame | None]:
         """Seeks to where the first decoded frame is not after the target, or as near to that as can be."""
@@ -189,6 +219,7 @@ class VideoReader:
         return best
 
     def _decode_alone(self, packet: Packet) -> VideoFrame | None:
+        """None where it is damaged: what can be made of it is grey."""
         try:
             frames = self._codec.decode(packet) or self._codec.decode(None)
         except DAMAGE:
@@ -196,4 +227,12 @@ class VideoReader:
             return None
         finally:
             self._codec.flush_buffers()
-        return frames[0] if frames and frames[0].pts is not None and not frames[0].is_corrupt else None
+        if not frames or frames[0].pts is None:
+            return None
+        self.n_damaged += frames[0].is_corrupt
+        return None if frames[0].is_corrupt else frames[0]
+
+    def _decode_next_alone(self) -> VideoFrame | None:
+        """The next good keyframe after one that is damaged; how late it may be is not asked here."""
+        following = (packet for packet in self._packets() if packet.size and packet.is_keyframe)
+        return next(filter(None, map(self._decode_alone, itertools.islice(following, _KEYFRAMES_AFTER))), None)

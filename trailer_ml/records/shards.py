@@ -30,6 +30,8 @@ class ShardManifest(Record):
     """Those of them with fewer frames than asked for, because they end before."""
     silent: tuple[TrailerId, ...] = ()
     """Those of them without sound, or with nothing to be heard."""
+    damaged: tuple[TrailerId, ...] = ()
+    """Those of them whose picture has damage beside the frames that were kept."""
     rejected: tuple[Rejected, ...] = ()
     sampler: str
     features: dict[str, Any]

@@ -94,6 +94,7 @@ def _write_aside(
             "film_ids": tuple(kept.values()),
             "short": tuple(trailer_id for trailer_id in manifest.short if trailer_id in kept),
             "silent": tuple(trailer_id for trailer_id in manifest.silent if trailer_id in kept),
+            "damaged": tuple(trailer_id for trailer_id in manifest.damaged if trailer_id in kept),
             "rejected": tuple(each.to_json() for each in rejected),
         }
     )

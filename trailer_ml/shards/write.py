@@ -4,15 +4,17 @@ Two runs may be at one batch (a late twin, a backfill beside the nightly run) an
 therefore written only where nobody has written any since this run began; whose manifest is there first has made the
 shard.
 
-A trailer whose bytes are in the store gets a record, or a reason why not. One that was given up earlier is named in the
-manifest with that reason. One that waits to be downloaded again is left out: it comes back in a batch of its own. One
-that is taken down meanwhile is left out of the finished shard (purge.py).
+A trailer whose bytes are in the store gets a record, or a reason why not; a reason that may lie in this machine (a
+crash, no memory, no time) only after another look, alone, when the rest of the batch is done. One that was given up
+earlier is named in the manifest with that reason. One that waits to be downloaded again is left out: it comes back in a
+batch of its own. One that is taken down meanwhile is left out of the finished shard (purge.py).
 
 Does not belong here: extraction (features), downloading (media).
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections import Counter, deque
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ from trailer_ml.errors import (
     TooManyLossesError,
     TrailerError,
 )
-from trailer_ml.features.pool import extract_many
+from trailer_ml.features.pool import MAY_PASS, extract_many
 from trailer_ml.records import Quarantine, Receipt, Rejected, ShardManifest, ShardSummary
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.shards.manifests import read_manifest
@@ -47,10 +49,11 @@ from trailer_ml.storage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
 
+    from trailer_ml.features.extract import Features
     from trailer_ml.records import BatchRef, Trailer
     from trailer_ml.settings import FeatureSettings, Settings, ShardSettings
     from trailer_ml.storage import Store
@@ -65,12 +68,18 @@ class _Downloaded(NamedTuple):
     receipt: Receipt
 
 
-class _Outcome(NamedTuple):
-    kept: list[_Downloaded]
-    short: list[str]
-    silent: list[str]
-    lost: list[Rejected]
-    thumbs: dict[str, bytes]
+class _Made(NamedTuple):
+    """What a trailer becomes: a quarter of a megabyte, of which a batch has few enough to wait for each other."""
+
+    film_id: str
+    record: bytes
+    thumb: bytes
+    is_short: bool
+    is_silent: bool
+    is_damaged: bool
+
+
+_Result = _Made | Rejected
 
 
 def write_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSummary:
@@ -97,13 +106,19 @@ def _make_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSumma
         return _summarise(batch, done, is_new=False)
     downloaded, given_up = _sort_out(batch, store)
     with _local_faults(batch), scratch_folder("trailer-ml-shard-") as folder:
+        results = _make_all(downloaded, folder, settings, store)
+        _check_losses(batch, results, settings.shards, store)
+        _look_again(results, downloaded, folder, settings, store)
+        _update_quarantine(results, store)
+        kept = {id_: result for id_, result in results.items() if isinstance(result, _Made)}
         path = folder / "records.tfrecord"
-        outcome = _write_records(path, downloaded, settings, store)
-        _update_quarantine(outcome, store)
-        _check_losses(batch, outcome, len(downloaded), settings.shards)
-        manifest = _describe(batch, path, outcome, given_up, settings.features)
-        for trailer_id, jpeg in outcome.thumbs.items():
-            store.put_bytes(thumb_key(trailer_id), jpeg, "image/jpeg")
+        with path.open("wb") as file:
+            for made in kept.values():
+                write_record(file, made.record)
+        rejected = [*(result for result in results.values() if isinstance(result, Rejected)), *given_up]
+        manifest = _describe(batch, path, kept, rejected, settings.features)
+        for trailer_id, made in kept.items():
+            store.put_bytes(thumb_key(trailer_id), made.thumb, "image/jpeg")
         return _publish(batch, manifest, path, left_over, store)
 
 
@@ -136,12 +151,14 @@ def _publish(batch: BatchRef, manifest: ShardManifest, path: Path, left_over: st
     return _summarise(batch, manifest, is_new=is_new)
 
 
-def _check_losses(batch: BatchRef, outcome: _Outcome, n_downloaded: int, shards: ShardSettings) -> None:
-    n_lost = len(outcome.lost)
-    if n_lost >= shards.min_losses and n_lost > shards.max_loss_share * n_downloaded:
-        reasons = dict(Counter(lost.reason for lost in outcome.lost))
+def _check_losses(batch: BatchRef, results: dict[str, _Result], shards: ShardSettings, store: Store) -> None:
+    """Fail a batch that lost too many; nobody of it is given up, for another try may find them well (decision 22)."""
+    lost = [result for result in results.values() if isinstance(result, Rejected)]
+    if len(lost) >= shards.min_losses and len(lost) > shards.max_loss_share * len(results):
+        _put_aside(lost, store, retry_at=dt.datetime.now(dt.UTC))
+        reasons = dict(Counter(each.reason for each in lost))
         raise TooManyLossesError(
-            f"{n_lost} of the {n_downloaded} trailers of {batch.path} cannot be used: {reasons}; "
+            f"{len(lost)} of the {len(results)} trailers of {batch.path} cannot be used: {reasons}; "
             "TRAILER_SHARDS_MAX_LOSS_SHARE says how many are allowed"
         )
 
@@ -168,37 +185,62 @@ def _sort_out(batch: BatchRef, store: Store) -> tuple[list[_Downloaded], list[Re
     return downloaded, given_up
 
 
-def _write_records(path: Path, downloaded: list[_Downloaded], settings: Settings, store: Store) -> _Outcome:
-    outcome = _Outcome([], [], [], [], {})
+def _make_all(downloaded: list[_Downloaded], folder: Path, settings: Settings, store: Store) -> dict[str, _Result]:
+    """A record or a reason for each trailer, by id, in the order of the ids."""
+    made = dict(_make_records(downloaded, folder, settings, settings.shards.workers, store))
+    return {item.trailer.trailer_id: made[item.trailer.trailer_id] for item in downloaded}
+
+
+def _look_again(
+    results: dict[str, _Result], downloaded: list[_Downloaded], folder: Path, settings: Settings, store: Store
+) -> None:
+    """What may have been this machine's doing gets another look when the rest is done, with nothing beside it."""
+    doubtful = {id_ for id_, result in results.items() if isinstance(result, Rejected) and result.reason in MAY_PASS}
+    again = [item for item in downloaded if item.trailer.trailer_id in doubtful]
+    if again:
+        logger.warning("%d trailers are looked at again, one by one", len(again))
+        results.update(_make_records(again, folder, settings, 1, store))
+
+
+def _make_records(
+    downloaded: list[_Downloaded], folder: Path, settings: Settings, workers: int, store: Store
+) -> Iterator[tuple[str, _Result]]:
+    """By id, a record for each trailer or the reason why not."""
     fetched: deque[_Downloaded] = deque()
+    not_fetched: list[Rejected] = []
 
     def fetch() -> Iterator[Path]:
         for item in downloaded:
-            media = path.with_name(f"{item.trailer.trailer_id}.mp4")
+            media = folder / f"{item.trailer.trailer_id}.mp4"
             try:
                 _fetch_media(item, media, store)
             except MediaError as error:
-                outcome.lost.append(_lost(item, error))
+                not_fetched.append(_lost(item, error))
             else:
                 fetched.append(item)
                 yield media
 
-    with path.open("wb") as file:
-        for features in extract_many(fetch(), settings.features, settings.shards.workers):
-            item = fetched.popleft()
-            path.with_name(f"{item.trailer.trailer_id}.mp4").unlink()
-            if isinstance(features, MediaError):
-                outcome.lost.append(_lost(item, features))
-                continue
-            write_record(file, to_example(item.trailer, features, item.receipt, settings.features))
-            frame = choose_thumb(features.frames)
-            outcome.thumbs[item.trailer.trailer_id] = encode_jpeg(frame, settings.features.jpeg_quality)
-            outcome.kept.append(item)
-            if len(features.frames) < settings.features.n_frames:
-                outcome.short.append(item.trailer.trailer_id)
-            if not features.has_audio:
-                outcome.silent.append(item.trailer.trailer_id)
-    return outcome
+    for features in extract_many(fetch(), settings.features, workers):
+        item = fetched.popleft()
+        trailer_id = item.trailer.trailer_id
+        (folder / f"{trailer_id}.mp4").unlink()
+        if isinstance(features, MediaError):
+            yield trailer_id, _lost(item, features)
+        else:
+            yield trailer_id, _make_record(item, features, settings.features)
+    for lost in not_fetched:
+        yield lost.trailer_id, lost
+
+
+def _make_record(item: _Downloaded, features: Features, settings: FeatureSettings) -> _Made:
+    return _Made(
+        film_id=item.trailer.film_id,
+        record=to_example(item.trailer, features, item.receipt, settings),
+        thumb=encode_jpeg(choose_thumb(features.frames), settings.jpeg_quality),
+        is_short=len(features.frames) < settings.n_frames,
+        is_silent=not features.has_audio,
+        is_damaged=features.n_damaged > 0,
+    )
 
 
 def choose_thumb(frames: np.ndarray) -> np.ndarray:
@@ -230,29 +272,41 @@ def _lost(item: _Downloaded, error: MediaError) -> Rejected:
     return Rejected(trailer_id=item.trailer.trailer_id, reason=error.reason, detail=str(error))
 
 
-def _update_quarantine(outcome: _Outcome, store: Store) -> None:
-    for lost in outcome.lost:
-        entry = Quarantine(id=lost.trailer_id, stage="shard", reason=lost.reason, detail=lost.detail, is_permanent=True)
-        store.put_json(quarantine_key("shard", lost.trailer_id), entry.to_json())
-    kept = {quarantine_key("shard", item.trailer.trailer_id) for item in outcome.kept}
+def _put_aside(lost: Iterable[Rejected], store: Store, retry_at: dt.datetime | None) -> None:
+    for each in lost:
+        entry = Quarantine(
+            id=each.trailer_id,
+            stage="shard",
+            reason=each.reason,
+            detail=each.detail,
+            is_permanent=retry_at is None,
+            retry_at=retry_at,
+        )
+        store.put_json(quarantine_key("shard", each.trailer_id), entry.to_json())
+
+
+def _update_quarantine(results: dict[str, _Result], store: Store) -> None:
+    _put_aside((each for each in results.values() if isinstance(each, Rejected)), store, retry_at=None)
+    kept = {quarantine_key("shard", id_) for id_, result in results.items() if isinstance(result, _Made)}
     for key in list(store.list_keys("quarantine/shard/")) if kept else ():
         if key in kept:
             store.delete(key)
 
 
 def _describe(
-    batch: BatchRef, path: Path, outcome: _Outcome, given_up: list[Rejected], features: FeatureSettings
+    batch: BatchRef, path: Path, kept: dict[str, _Made], rejected: list[Rejected], features: FeatureSettings
 ) -> ShardManifest:
     return ShardManifest(
         key=shard_key(batch),
         sha256=sha256_of_file(path),
         size_bytes=path.stat().st_size,
-        count=len(outcome.kept),
-        trailer_ids=tuple(item.trailer.trailer_id for item in outcome.kept),
-        film_ids=tuple(item.trailer.film_id for item in outcome.kept),
-        short=tuple(outcome.short),
-        silent=tuple(outcome.silent),
-        rejected=tuple(sorted([*outcome.lost, *given_up], key=lambda rejected: rejected.trailer_id)),
+        count=len(kept),
+        trailer_ids=tuple(kept),
+        film_ids=tuple(made.film_id for made in kept.values()),
+        short=tuple(id_ for id_, made in kept.items() if made.is_short),
+        silent=tuple(id_ for id_, made in kept.items() if made.is_silent),
+        damaged=tuple(id_ for id_, made in kept.items() if made.is_damaged),
+        rejected=tuple(sorted(rejected, key=lambda each: each.trailer_id)),
         sampler=features.sampler,
         features=features.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES),
         schema_version=SCHEMA_VERSION,
