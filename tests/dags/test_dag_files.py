@@ -1,5 +1,6 @@
 """What holds for every DAG file: it is listed, light, documented, short, and Airflow can store what it says."""
 
+import configparser
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from trailer_ml.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -84,6 +87,18 @@ def test_pools_keep_what_an_operator_made_of_them(airflow_database: None) -> Non
 def test_training_goes_to_the_gpu_queue_and_nothing_else_does(dagbag: "DagBag") -> None:
     queued = {task.task_id for dag in dagbag.dags.values() for task in dag.tasks if task.queue == "gpu"}
     assert queued == {"warm_up", "train_phases", "evaluate"}
+
+
+def test_a_task_may_wait_for_a_worker_longer_than_any_task_takes(dagbag: "DagBag") -> None:
+    """Airflow fails what has waited three times as long for good, past its retries."""
+    template = configparser.ConfigParser(interpolation=None)
+    template.read(PROJECT / "airflow.cfg.template")
+    waits_s = template.getfloat("scheduler", "task_queued_timeout")
+    longest = max(
+        task.execution_timeout for dag in dagbag.dags.values() for task in dag.tasks if task.execution_timeout
+    )
+    assert waits_s > longest.total_seconds() > Settings().media.batch_timeout_s
+    assert waits_s >= template.getfloat("celery_broker_transport_options", "visibility_timeout")
 
 
 @pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)
