@@ -84,6 +84,36 @@ def test_pools_keep_what_an_operator_made_of_them(airflow_database: None) -> Non
     assert Pool.get_pool("download").slots == 1
 
 
+def test_airflow_knows_every_option_of_the_template_and_has_nothing_to_say_of_it(tmp_path: Path) -> None:
+    from airflow.configuration import conf
+
+    command = [
+        PROJECT / "docker" / "render-config",
+        PROJECT / "docker" / "airflow.json",
+        PROJECT / "airflow.cfg.template",
+    ]
+    (tmp_path / "airflow.cfg").write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environ = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT / "plugins")}
+    # Logs go to S3, and tasks to Celery, by way of providers that only the images have.
+    environ |= {"AIRFLOW__LOGGING__REMOTE_LOGGING": "False", "AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}
+    linted = subprocess.run(
+        [sys.executable, "-m", "airflow", "config", "lint", "--ignore-option", "executor"],
+        check=True, capture_output=True, text=True, env=environ,
+    )  # fmt: skip
+    assert "No issues found" in linted.stdout
+
+    written = configparser.ConfigParser(interpolation=None)
+    written.read(tmp_path / "airflow.cfg")
+    elsewhere = {
+        "usage_data_collection",
+        "trailer_ml",
+        "celery",
+        "celery_broker_transport_options",
+    }  # not described: ours, providers
+    for section in set(written.sections()) - elsewhere:
+        assert set(written[section]) <= set(conf.configuration_description[section]["options"]), section
+
+
 def test_training_goes_to_the_gpu_queue_and_nothing_else_does(dagbag: "DagBag") -> None:
     queued = {task.task_id for dag in dagbag.dags.values() for task in dag.tasks if task.queue == "gpu"}
     assert queued == {"warm_up", "train_phases", "evaluate"}
