@@ -17,7 +17,7 @@ export PYTHONUNBUFFERED := 1
 export no_proxy := 127.0.0.1,localhost,$(no_proxy),$(NO_PROXY)
 export NO_PROXY := $(no_proxy)
 
-.PHONY: help demo cluster cluster-test demo-clean test oracle check docs bench bench-features bench-model format requirements clean
+.PHONY: help demo cluster cluster-test prove demo-clean test oracle check docs bench bench-features bench-model format requirements clean
 
 help:  ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ cluster: $(VENV)/.installed-cluster  ## the same with Celery, Postgres, Redis an
 
 cluster-test: $(VENV)/.installed-cluster  ## break that cluster in every way and see that nothing is lost
 	@$(BIN)/python -m pytest tests/faults
+
+prove:  ## the steps of the Dockerfile without Docker, in a fresh Debian tree: needs root, debootstrap and ten minutes
+	@docker/prove
 
 demo-clean:  ## forget what the demo made
 	@rm -rf $(DEMO_FOLDER) $(CLUSTER_FOLDER)

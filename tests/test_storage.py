@@ -89,6 +89,12 @@ def test_what_is_not_there(store):
         store.read_bytes("no")
 
 
+def test_without_an_address_it_is_aws():
+    for url in (None, ""):
+        client = Store(StoreSettings(endpoint_url=url, access_key_id="a", secret_access_key="b"))._client
+        assert client.meta.endpoint_url == "https://s3.amazonaws.com"
+
+
 def test_a_store_travels_as_its_settings(store):
     store.put_bytes("k", b"v")
     assert pickle.loads(pickle.dumps(store)).read_bytes("k") == b"v"

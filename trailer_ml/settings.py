@@ -39,7 +39,7 @@ class StoreSettings(StageSettings):
     """Where objects lie."""
 
     endpoint_url: str | None = None
-    """None: AWS itself. The demo and the tests run SeaweedFS and set this."""
+    """None, or empty: AWS itself. The demo and the tests run SeaweedFS and set this."""
     bucket: str = "trailers"
     prefix: str = ""
     """Put before every key; for a bucket shared with others."""

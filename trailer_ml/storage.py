@@ -183,7 +183,7 @@ class Store:
         try:
             return boto3.session.Session().client(
                 "s3",
-                endpoint_url=self.settings.endpoint_url,
+                endpoint_url=self.settings.endpoint_url or None,
                 region_name=self.settings.region,
                 aws_access_key_id=key.get_secret_value() if key else None,
                 aws_secret_access_key=secret.get_secret_value() if secret else None,

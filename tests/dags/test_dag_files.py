@@ -1,5 +1,6 @@
 """What holds for every DAG file: it is listed, light, documented, short, and Airflow can store what it says."""
 
+import configparser
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from trailer_ml.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -81,9 +84,51 @@ def test_pools_keep_what_an_operator_made_of_them(airflow_database: None) -> Non
     assert Pool.get_pool("download").slots == 1
 
 
+def test_airflow_knows_every_option_of_the_template_and_has_nothing_to_say_of_it(tmp_path: Path) -> None:
+    from airflow.configuration import conf
+
+    command = [
+        PROJECT / "docker" / "render-config",
+        PROJECT / "docker" / "airflow.json",
+        PROJECT / "airflow.cfg.template",
+    ]
+    (tmp_path / "airflow.cfg").write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environ = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT / "plugins")}
+    # Logs go to S3, and tasks to Celery, by way of providers that only the images have.
+    environ |= {"AIRFLOW__LOGGING__REMOTE_LOGGING": "False", "AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}
+    linted = subprocess.run(
+        [sys.executable, "-m", "airflow", "config", "lint", "--ignore-option", "executor"],
+        check=True, capture_output=True, text=True, env=environ,
+    )  # fmt: skip
+    assert "No issues found" in linted.stdout
+
+    written = configparser.ConfigParser(interpolation=None)
+    written.read(tmp_path / "airflow.cfg")
+    elsewhere = {
+        "usage_data_collection",
+        "trailer_ml",
+        "celery",
+        "celery_broker_transport_options",
+    }  # not described: ours, providers
+    for section in set(written.sections()) - elsewhere:
+        assert set(written[section]) <= set(conf.configuration_description[section]["options"]), section
+
+
 def test_training_goes_to_the_gpu_queue_and_nothing_else_does(dagbag: "DagBag") -> None:
     queued = {task.task_id for dag in dagbag.dags.values() for task in dag.tasks if task.queue == "gpu"}
     assert queued == {"warm_up", "train_phases", "evaluate"}
+
+
+def test_a_task_may_wait_for_a_worker_longer_than_any_task_takes(dagbag: "DagBag") -> None:
+    """Airflow fails what has waited three times as long for good, past its retries."""
+    template = configparser.ConfigParser(interpolation=None)
+    template.read(PROJECT / "airflow.cfg.template")
+    waits_s = template.getfloat("scheduler", "task_queued_timeout")
+    longest = max(
+        task.execution_timeout for dag in dagbag.dags.values() for task in dag.tasks if task.execution_timeout
+    )
+    assert waits_s > longest.total_seconds() > Settings().media.batch_timeout_s
+    assert waits_s >= template.getfloat("celery_broker_transport_options", "visibility_timeout")
 
 
 @pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)

@@ -155,3 +155,15 @@ def test_the_service_runs_as_in_compose() -> None:
     assert port["targetPort"] == container["ports"][0]["name"]
     variables = {entry["name"] for entry in container["env"]}
     assert set(service["secrets"]) <= variables
+
+
+def test_every_pod_has_the_same_store() -> None:
+    (container,) = MANIFESTS["Deployment"]["spec"]["template"]["spec"]["containers"]
+    of_airflow = {entry["name"]: entry["value"] for entry in VALUES["env"]}
+    of_search = {entry["name"]: entry.get("value") for entry in container["env"]}
+    ours = {name: value for name, value in of_airflow.items() if name.startswith("TRAILER_STORE_")}
+    assert ours == {name: value for name, value in of_search.items() if name.startswith("TRAILER_STORE_")}
+    assert of_airflow["AWS_ENDPOINT_URL_S3"] == ours["TRAILER_STORE_ENDPOINT_URL"]
+    assert of_airflow["AWS_DEFAULT_REGION"] == ours["TRAILER_STORE_REGION"]
+    logs = VALUES["config"]["logging"]["remote_base_log_folder"]
+    assert logs == f"s3://{ours['TRAILER_STORE_BUCKET']}/logs"

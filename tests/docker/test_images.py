@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trailer_ml.settings import load_settings
+
 DOCKER = Path(__file__).parents[2] / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
@@ -135,6 +137,41 @@ def test_secrets_are_files_and_nowhere_else(tmp_path: Path) -> None:
     )
     key = json.loads((made / "secrets" / "AIRFLOW_CONN_TRAILER_STORE").read_text())
     assert key["password"] == (made / "secrets" / "AWS_SECRET_ACCESS_KEY").read_text()
+    assert set(key) == {"conn_type", "login", "password"}  # it would win over where docker/.env says that the store is
+
+
+def environment_of(service: str, env_file: dict[str, str]) -> dict[str, str]:
+    """The variables of a service as Compose makes them: docker/.env below its `environment`, which may name them."""
+
+    def fill_in(found: re.Match[str]) -> str:
+        value = env_file.get(found["name"])
+        return found["default"] if value is None or (found["or_empty"] and not value) else value
+
+    reference = r"\$\{(?P<name>\w+)(?P<or_empty>:?)-(?P<default>[^}]*)\}"
+    assert SERVICES[service]["env_file"] == [{"path": ".env", "required": False}]
+    written = {name: re.sub(reference, fill_in, value) for name, value in SERVICES[service]["environment"].items()}
+    assert not any("$" in value for value in written.values())
+    return env_file | written
+
+
+@pytest.mark.parametrize("service", ["scheduler", "worker", "worker-gpu", "search"])
+def test_the_store_is_the_one_that_the_settings_name(service: str) -> None:
+    embedded = environment_of(service, {})
+    elsewhere = {
+        "TRAILER_STORE_ENDPOINT_URL": "", "TRAILER_STORE_BUCKET": "mine", "TRAILER_STORE_REGION": "eu-west-1",
+        "TRAILER_STORE_PREFIX": "films/",
+    }  # fmt: skip
+    on_aws = environment_of(service, elsewhere)
+    for variables, url, bucket in ((embedded, "http://store:8333", "trailers"), (on_aws, "", "mine")):
+        found = load_settings(variables).store
+        assert (found.endpoint_url, found.bucket) == (url, bucket)
+        if service != "search":
+            assert variables["AWS_ENDPOINT_URL_S3"] == url
+    if service != "search":
+        assert on_aws["AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER"] == "s3://mine/films/logs"
+        assert on_aws["AWS_DEFAULT_REGION"] == "eu-west-1"
+    waits_for = SERVICES["init" if service != "search" else service]["depends_on"]["store"]
+    assert waits_for["required"] is False
 
 
 def test_a_secret_file_becomes_a_variable(tmp_path: Path) -> None:
