@@ -89,6 +89,25 @@ def test_what_is_taken_down_is_gone_at_once_and_k_remain(settings, store, put_em
         find_similar(first[0], settings, store)
 
 
+def test_what_is_left_out_costs_nobody_else_and_k_remain(
+    settings, store, put_embedded, make_vectors, publish, monkeypatch
+) -> None:
+    """Far away it costs nothing; where it is all that is near, the nearest of the rest are found all the same."""
+    vectors = make_vectors(600, 32, n_clusters=6, spread=0.2)
+    put_embedded(vectors)
+    publish()
+    order, asked = np.argsort(-(vectors @ vectors[0]), kind="stable").tolist(), []
+    with open_current_index(store, settings.index.cache_folder) as index:
+        nearest = index.nearest
+        monkeypatch.setattr(index, "nearest", lambda query, n, **more: asked.append(n) or nearest(query, n, **more))
+        for gone in (order[-300:], order[:300]):
+            answers = find_neighbours(index, vectors[0], 10, model_version="m-1", left_out=frozenset(gone))
+            truth = [row for row in order if row not in set(gone)][:10]
+            assert [int(answer.trailer_id[-7:]) for answer in answers] == truth
+    assert asked[0] <= 50
+    assert len(asked) == 1 + 3
+
+
 def test_one_per_film_gives_the_best_of_each(
     settings, store, put_embedded, make_vectors, make_trailer, publish
 ) -> None:

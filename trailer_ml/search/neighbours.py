@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _Scored = tuple[int, float, float]
 """A row, its video share and its audio share."""
 _SPARE = 10  # candidates beyond those asked for: the last places are where an approximate search errs
+_LEFT_OUT = 30  # more of those left out are not near all at once, and asking for as many would cost each answer
 _FIRST_OF_ALL = 4096  # of all, so many are put in order first, then sixteen times as many
 _LOOKS = 3  # each four times as wide; what leaves too few answers even then is looked for among all
 
@@ -68,7 +69,7 @@ def find_neighbours(
 
     best: list[_Scored] = []
     for look in range(_LOOKS):
-        asked = k * 4**look + len(left_out) + _SPARE
+        asked = (k + min(len(left_out), _LEFT_OUT)) * 4**look + _SPARE
         near = index.nearest(query, asked, model_version=model_version)
         best = _score(index, query, [row for row in near if is_answer(row)])
         if one_per_film:

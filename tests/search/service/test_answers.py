@@ -41,6 +41,13 @@ def test_titles_that_begin_with_the_words_come_first(world) -> None:
     assert begins == sorted(begins, reverse=True)
 
 
+def test_titles_are_found_without_their_accents(make_trailer) -> None:
+    titles = Catalogue(
+        [make_trailer(0, title="Amélie"), make_trailer(1, title="AMELIE 2"), make_trailer(2, title="Été")]
+    )
+    assert titles.find("amelie", "", frozenset()) == titles.find("AMÉLIE", "", frozenset()) == [1, 0]
+
+
 def test_similar_is_what_the_command_says_and_names_what_it_comes_from(serve, world, settings, store) -> None:
     served, trailer_id = serve(), world[3].trailer_id
     for same_film in (False, True):

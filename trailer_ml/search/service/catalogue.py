@@ -5,6 +5,7 @@ Does not belong here: likeness.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ class Catalogue:
     def __init__(self, trailers: Sequence[EmbeddedTrailer]) -> None:
         self._trailers = trailers
         self.n = len(trailers)
-        self._titles = [trailer.title.casefold() for trailer in trailers]
+        self._titles = [_fold(trailer.title) for trailer in trailers]
         self._order = sorted(
             range(len(trailers)),
             key=lambda row: (-(trailers[row].year or 0), self._titles[row], trailers[row].trailer_id),
@@ -44,7 +45,7 @@ class Catalogue:
         >>> Catalogue([make(0, "The Fog"), make(1, "Fog of War"), make(2, "Sun")]).find("FOG", "", frozenset())
         [1, 0]
         """
-        wanted = words.casefold().split()
+        wanted = _fold(words).split()
         rows = [
             row
             for row in self._order
@@ -63,3 +64,15 @@ class Catalogue:
             genre for row, trailer in enumerate(self._trailers) if row not in left_out for genre in trailer.genres
         )
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _fold(text: str) -> str:
+    """As it is looked for: without case and without accents.
+
+    >>> _fold("AMÉLIE"), _fold("Straße")
+    ('amelie', 'strasse')
+    """
+    folded = text.casefold()
+    if folded.isascii():
+        return folded
+    return "".join(each for each in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(each))

@@ -12,6 +12,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from anyio import CapacityLimiter, to_thread
+
 from trailer_ml.errors import RetryableError, TrailerError
 from trailer_ml.search.service.live import Live, Snapshot
 from trailer_ml.search.service.looking import Looking
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
+_THREADS = 40
 _STATUS_S = 5.0
 _PATIENCE_S, _FIRST_S = 2.0, 20.0
 """So long a count is waited for, and the first one."""
@@ -52,6 +55,7 @@ class Service:
         self.looking = Looking(settings)
         self.twins = TwinFinder(settings, self.live)
         self.counting = Counting(store)
+        self._threads = CapacityLimiter(_THREADS)
         self._layout: _Kept[Layout] = _Kept()
         for name, about, read in (
             ("trailer_ml_store_unseen_seconds", "Since the store last answered", lambda: self.live.unseen_s),
@@ -71,6 +75,10 @@ class Service:
         self.looking.stop()
         self.twins.stop()
         self.counting.stop()
+
+    async def apart(self, step: Callable[[], Value]) -> Value:
+        """Take a step that waits, or takes milliseconds, in a thread of our own: inside Airflow the others are its."""
+        return await to_thread.run_sync(step, limiter=self._threads)
 
     def layout(self, snapshot: Snapshot) -> Layout:
         """The map of an index."""

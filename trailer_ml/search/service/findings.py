@@ -17,7 +17,7 @@ from trailer_ml.records import AdFilm, AdMatch, FilmAds
 from trailer_ml.search.report import choose_films, show_source
 from trailer_ml.search.service.answers import AdsAnswer, AdsRunsAnswer, DuplicatesAnswer
 from trailer_ml.search.service.problems import describe
-from trailer_ml.search.service.sending import RunInPath, send, service_of
+from trailer_ml.search.service.sending import RunInPath, in_thread, send, service_of
 from trailer_ml.storage import ads_key
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ async def list_duplicates(
 
 
 @router.get("/ads", response_model=AdsRunsAnswer, responses=describe(503))
+@in_thread
 def list_runs(request: Request) -> Response:
     """The runs of ads that there are."""
     keys = service_of(request).store.list_keys("ads/")
@@ -61,6 +62,7 @@ def list_runs(request: Request) -> Response:
 
 
 @router.get("/ads/{run}", response_model=AdsAnswer, responses=describe(404, 422, 503))
+@in_thread
 def show_run(request: Request, run: RunInPath) -> Response:
     """One run of ads: for each its films, best first."""
     service = service_of(request)
@@ -79,6 +81,7 @@ def show_run(request: Request, run: RunInPath) -> Response:
     response_class=Response,
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}, **describe(404, 422, 503)},
 )
+@in_thread
 def show_report(request: Request, run: RunInPath) -> Response:
     """Its page, with the frames of the ads; not once a trailer on it was taken down."""
     service = service_of(request)

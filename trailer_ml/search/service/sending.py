@@ -5,9 +5,10 @@ Does not belong here: what is answered.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, cast
 
 from fastapi import Path, Request
 from fastapi.responses import Response
@@ -15,10 +16,13 @@ from fastapi.responses import Response
 from trailer_ml.records import ID_PATTERN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from pydantic import BaseModel
 
     from trailer_ml.search.service.core import Service
 
+Asked = ParamSpec("Asked")
 TrailerIdInPath = Annotated[str, Path(pattern=ID_PATTERN, examples=["imdb-vi0000017"])]
 RunInPath = Annotated[str, Path(pattern=ID_PATTERN, examples=["night-2026-11-24"])]
 _KEPT = "private, no-cache"  # a browser asks each time: what was taken down is gone there too
@@ -28,6 +32,17 @@ _WORTH_PACKING = 50_000
 def service_of(request: Request) -> Service:
     """What the app of a request shares."""
     return cast("Service", request.app.state.service)
+
+
+def in_thread(answer: Callable[Asked, Response]) -> Callable[Asked, Coroutine[Any, Any, Response]]:
+    """An endpoint that waits for the store: in a thread of the service."""
+
+    @functools.wraps(answer)
+    async def answer_apart(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
+        request = cast("Request", kwargs["request"])
+        return await service_of(request).apart(functools.partial(answer, *args, **kwargs))
+
+    return answer_apart
 
 
 def send(answer: BaseModel, request: Request | None = None) -> Response:

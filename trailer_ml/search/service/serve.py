@@ -61,7 +61,7 @@ def bind_service(settings: Settings) -> Iterator[tuple[Serving, socket.socket]]:
 
 
 def run_service(listener: socket.socket, settings: Settings, store: Store) -> None:
-    """Answer until SIGINT or SIGTERM; requests that were begun get their answer first."""
+    """Answer until SIGINT or SIGTERM; requests that were begun have `_GRACE_S` to get their answer first."""
     app = make_app(settings, store)
     # The trailers of an index are half a million objects that stay: a full collection would look at each of them and
     # hold every request for 0.1 s and more. What is frozen goes all the same when nobody refers to it any more. Only

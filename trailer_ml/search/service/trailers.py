@@ -5,17 +5,18 @@ Does not belong here: pictures (pictures.py).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from trailer_ml.search.filters import Filters
+from trailer_ml.search.filters import ANY, Filters
 from trailer_ml.search.neighbours import find_neighbours
 from trailer_ml.search.service.answers import MapAnswer, SimilarAnswer, TrailerAnswer, TrailersAnswer
 from trailer_ml.search.service.problems import describe
-from trailer_ml.search.service.sending import TrailerIdInPath, send, service_of
+from trailer_ml.search.service.sending import TrailerIdInPath, in_thread, send, service_of
 
 router = APIRouter(tags=["trailers"])
 MAX_K = 100
@@ -25,7 +26,8 @@ Year = Annotated[int | None, Query(ge=1870, le=2200)]
 
 
 @router.get("/trailers", response_model=TrailersAnswer, responses=describe(422, 503))
-async def list_trailers(
+@in_thread
+def list_trailers(
     request: Request,
     q: Annotated[str, Query(max_length=100, description="words of a title, or an id")] = "",
     genre: Annotated[str, Query(max_length=60)] = "",
@@ -47,6 +49,7 @@ async def list_trailers(
 
 
 @router.get("/trailers/{trailer_id}", response_model=TrailerAnswer, responses=describe(404, 422, 503))
+@in_thread
 def show_trailer(request: Request, trailer_id: TrailerIdInPath) -> Response:
     """One trailer: what is known of it, and what there is to be seen."""
     service = service_of(request)
@@ -86,26 +89,30 @@ async def find_similar(
     Of another film the best trailer stands for all, and names them (`also`), unless `collapse` is false. A score is a
     cosine, and exactly the sum of its video and audio share.
     """
-    # In the event loop on purpose: it takes less time than handing it to a thread, whose search would hold the
-    # interpreter's lock all the same.
     snapshot = service_of(request).live.snapshot()
     index, row = snapshot.index, snapshot.row(trailer_id)
     trailer = index.trailers[row]
     own = {row} if same_film else index.rows_of_film[trailer.film_id]
-    neighbours = find_neighbours(
+    wanted = Filters(tuple(genre), year_from, year_to, tuple(source))
+    find = partial(
+        find_neighbours,
         index,
         index.vector(row),
         k,
         model_version=index.manifest.model_version,
         left_out=snapshot.rows_taken_down.union(own),
         one_per_film=collapse and not same_film,
-        wanted=Filters(tuple(genre), year_from, year_to, tuple(source)),
+        wanted=wanted,
         genres=trailer.genres,
     )
+    # In the event loop on purpose: it takes less time than handing it to a thread, whose search would hold the
+    # interpreter's lock all the same. With a filter that few fit it takes longer than others should wait.
+    neighbours = find() if wanted == ANY else await service_of(request).apart(find)
     return send(SimilarAnswer(**snapshot.versions, trailer_id=trailer_id, neighbours=tuple(neighbours)))
 
 
 @router.get("/map", response_model=MapAnswer, responses=describe(503))
+@in_thread
 def draw_map(request: Request) -> Response:
     """Where every trailer lies, seen along the two directions in which they differ most."""
     service = service_of(request)
