@@ -100,7 +100,7 @@ def measure_world(seed: int, folder: Path, settings: Settings) -> dict[str, Coun
         aside = settings.model_copy(
             update={
                 "store": settings.store.model_copy(update={"prefix": f"{change.replace(' ', '-')}/"}),
-                "index": IndexSettings(cache_folder=folder / change, n_queries=10),
+                "index": IndexSettings(cache_folder=folder / change),
             }
         )
         both = np.concatenate([vectors, embed_features(changed, encoder)])

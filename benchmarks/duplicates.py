@@ -52,7 +52,7 @@ def run() -> str:
     rows.append(["two prints compared, one pair after the other", f"{_measure_comparison():.2f} ms of CPU"])
     for number, (name, shape) in enumerate(CATALOGUES.items()):
         with tempfile.TemporaryDirectory() as folder, run_seaweedfs(Path(folder, "store")) as served:
-            settings = Settings(store=served, index=IndexSettings(cache_folder=Path(folder, "cache"), n_queries=100))
+            settings = Settings(store=served, index=IndexSettings(cache_folder=Path(folder, "cache")))
             truth = _put_catalogue(*shape, settings, seed=number)
             found = _find_apart(settings)
         pairs = {tuple(sorted(pair)) for pair in found["pairs"]}

@@ -1,6 +1,7 @@
 """Commercials in worlds of other seeds, each with a model of its own that saw nothing else: own genre first?
 
-A world is 42 films with trailers of 16 s, and a commercial for each genre. Training is that of the demo without its
+A world is 42 films with trailers of 16 s, and a commercial for each genre; films are ranked by an index, as for
+`ads_match`. Training is that of the demo without its
 last phase, which moves the backbone and takes most of the time: a model here is less than the demo's own. `--n` says
 how many worlds; the first has seed 101.
 """
@@ -20,16 +21,21 @@ from trailer_ml.demo.profile import demo_settings
 from trailer_ml.demo.services import run_seaweedfs
 from trailer_ml.demo.studio import make_world
 from trailer_ml.embeddings.embed import embed_features
+from trailer_ml.embeddings.stored import write_vectors
 from trailer_ml.features.extract import Features
 from trailer_ml.features.pool import extract_many
+from trailer_ml.index.build import build_index
+from trailer_ml.index.publish import publish_index
+from trailer_ml.index.serve import open_current_index
 from trailer_ml.model.dataset import assemble_dataset
 from trailer_ml.model.encoder import Encoder
 from trailer_ml.model.train import _Training
-from trailer_ml.records import BatchRef, Receipt, Trailer
+from trailer_ml.records import BatchRef, EmbeddedTrailer, Receipt, Trailer
+from trailer_ml.search.neighbours import find_neighbours
 from trailer_ml.settings import Settings
 from trailer_ml.shards.schema import to_example
 from trailer_ml.shards.tfrecord import write_record
-from trailer_ml.storage import Store
+from trailer_ml.storage import CHAMPION_KEY, Store
 
 N_FILMS, SECONDS, FIRST_SEED, N = 42, 16.0, 101, 3
 DAY = dt.date(2026, 11, 22)
@@ -39,7 +45,9 @@ def run(n: int = N) -> str:
     rows, right = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + n):
         with tempfile.TemporaryDirectory() as name, run_seaweedfs(Path(name, "store")) as served:
-            good, of = measure_world(seed, Path(name), demo_settings(served, "http://127.0.0.1:1"))
+            settings = demo_settings(served, "http://127.0.0.1:1")
+            index = settings.index.model_copy(update={"cache_folder": Path(name, "index")})
+            good, of = measure_world(seed, Path(name), settings.model_copy(update={"index": index}))
         right.append(good / of)
         rows.append([f"seed {seed}", f"{good} of {of}"])
         print(*rows[-1], flush=True)
@@ -62,15 +70,30 @@ def measure_world(seed: int, folder: Path, settings: Settings) -> tuple[int, int
     ]  # fmt: skip
     features = [each for _, each in seen]
     encoder = train_encoder(trailers, features, folder / "trained", settings)
+    publish_vectors(trailers, embed_features(features, encoder), encoder, settings)
     ads = list(extract_many([folder / "world" / ad.file for ad in world.ads], settings.features))
     n_right = 0
-    vectors = embed_features(features, encoder)
-    for ad, each in zip(world.ads, ads, strict=True):
-        assert isinstance(each, Features)
-        best = int((vectors @ embed_features([each], encoder)[0]).argmax())
-        n_right += ad.genre in trailers[best].genres
+    with open_current_index(Store(settings.store), settings.index.cache_folder) as index:
+        for ad, each in zip(world.ads, ads, strict=True):
+            assert isinstance(each, Features)
+            (vector,) = embed_features([each], encoder)
+            (best,) = find_neighbours(index, vector, 1, model_version=encoder.version, one_per_film=True)
+            n_right += ad.genre in best.genres
     keras.utils.clear_session()
     return n_right, len(world.ads)
+
+
+def publish_vectors(trailers: list[Trailer], vectors: np.ndarray, encoder: Encoder, settings: Settings) -> None:
+    """The index of some trailers, served."""
+    store = Store(settings.store)
+    fields = set(EmbeddedTrailer.model_fields)
+    write_vectors(
+        store, BatchRef(listed_on=DAY, number=0), vectors,
+        [EmbeddedTrailer(**trailer.model_dump(include=fields)) for trailer in trailers],
+        model_version=encoder.version, video_dim=encoder.video_dim, shard_sha256="0" * 64,
+    )  # fmt: skip
+    store.swap_pointer(CHAMPION_KEY, {"version": encoder.version}, None)
+    publish_index(build_index(settings, store).version, settings, store)
 
 
 def train_encoder(trailers: list[Trailer], features: list[Features], folder: Path, settings: Settings) -> Encoder:

@@ -1,6 +1,7 @@
 """### The index: from shards and a model to what answers questions.
 
-**Does:** plans which shards the champion has not embedded yet → embeds them (mapped, many shards a task:
+**Does:** plans which shards the champion has not embedded yet (nor the model of the served index, where that is still
+another) → embeds them (mapped, many shards a task:
 TensorFlow's import costs more than they do) → builds an Annoy index aside → verifies it against exact search →
 publishes it by conditional swap, or keeps the old one, says why, and asks a person (`trailers_approve`) → sums up.
 

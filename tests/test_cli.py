@@ -18,6 +18,7 @@ from trailer_ml.storage import (
     CHAMPION_KEY,
     batch_key,
     catalog_key,
+    embeddings_key,
     index_key,
     model_key,
     quarantine_key,
@@ -76,7 +77,7 @@ def test_an_empty_store_is_all_zeros(run):
 
 
 def test_what_is_not_there_yet_says_how_to_make_it(run):
-    for command in (["similar", "imdb-vi1"], ["embed"], ["index", "build"], ["duplicates"]):
+    for command in (["similar", "imdb-vi1"], ["embed"], ["index", "build"], ["index", "verify"], ["duplicates"]):
         status, out, err = run(*command)
         assert (status, out) == (1, "")
         assert "trailer-ml" in one_line(err).removeprefix("trailer-ml:")  # names the command that helps
@@ -111,6 +112,22 @@ def test_an_unknown_trailer_names_those_that_are_close(run, put_embedded, make_v
     assert (status, out, one_line(err)) == (0, "", "trailer-ml: no trailer of the index is what was asked for\n")
 
 
+def test_what_is_verified_is_what_is_served_and_publishing_names_what_it_left_out(
+    run, put_embedded, make_vectors, make_trailer, store
+):
+    put_embedded(make_vectors(30))
+    status, out, _ = run("index", "publish", "--json")
+    served = json.loads(out)["version"]
+    assert (status, json.loads(out)["left_out"]) == (0, [])
+    later = dt.date(2026, 11, 21)
+    put_embedded(make_vectors(5, seed=1), [make_trailer(n, later) for n in range(40, 45)], day=later)
+    assert json.loads(run("index", "verify", "--json")[1])["version"] == served
+    bad = embeddings_key("m-1", BatchRef(listed_on=later, number=0))
+    store.put_bytes(bad, b"damaged")
+    status, out, _ = run("index", "publish", "--json")
+    assert (status, json.loads(out)["left_out"]) == (0, [bad])
+
+
 def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, settings, store):
     from trailer_ml.index.build import build_index
     from trailer_ml.index.publish import publish_index
@@ -130,7 +147,12 @@ def test_a_taken_down_trailer_is_gone_at_once(run, put_embedded, make_vectors, s
         *(["nonsense"], [], ["similar"], ["similar", "x", "-k", "0"], ["extract", "a.mp4"]),
         *(["crawl", "--day", "yesterday"], ["similar", "x", "-k", "x"], ["evaluate", "m-1", "m-2"]),
         *([command, "--day", "2026-11-22", "--until", "2026-11-21"] for command in ("crawl", "download", "shard")),
-        *(["match"], ["match", "a.mp4", "--ads", "ads"], ["similar", "x", "--year-from", "old"]),
+        *(
+            ["match"],
+            ["match", "a.mp4", "--ads", "ads"],
+            ["match", "--ads", "ads", "--genre", "War"],
+            ["similar", "x", "--year-from", "old"],
+        ),
         *(["duplicates", "--score", score] for score in ("nan", "5", "-1.1", "inf", "high")),
     ],
     ids=" ".join,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trailer_ml.records import DatasetRef, Neighbour
+    from trailer_ml.search.filters import Filters
     from trailer_ml.settings import Settings
 
     Add = Callable[..., argparse.ArgumentParser]  # makes a command of a function, and gives its parser back
@@ -232,9 +233,11 @@ def index_build(context: Context) -> Record:
 
 def index_verify(context: Context) -> Iterator[Record]:
     """Check an index: hashes, a self-test on this machine, recall against exact search."""
+    from trailer_ml.index.stored import read_current_manifest
     from trailer_ml.index.verify import verify_index
 
-    summary = verify_index(_index_version(context), context.settings, context.store)
+    version = context.arguments.version or read_current_manifest(context.store).version
+    summary = verify_index(version, context.settings, context.store)
     yield summary
     if summary.reason:
         raise TrailerError(f"index {summary.version} is not good enough: {summary.reason}")
@@ -242,11 +245,16 @@ def index_verify(context: Context) -> Iterator[Record]:
 
 def index_publish(context: Context) -> Iterator[Record]:
     """Serve an index from now on, if it is good enough; otherwise keep the old one and say why."""
+    from trailer_ml.index.build import build_index
     from trailer_ml.index.publish import publish_index
 
+    version, left_out = context.arguments.version, None
+    if not version:
+        built = build_index(context.settings, context.store)
+        version, left_out = built.version, built.left_out
     is_forced = context.arguments.force
-    version = _index_version(context)
     summary = publish_index(version, context.settings, context.store, by_hand=True, is_forced=is_forced)
+    summary = summary.model_copy(update={"left_out": left_out or ()})
     yield summary
     if not summary.is_published:
         raise TrailerError(f"index {summary.version} is not published: {summary.reason}")
@@ -261,11 +269,9 @@ def index_rollback(context: Context) -> Record:
 
 def similar(context: Context) -> list[Neighbour]:
     """The trailers nearest to one, with score and what of it is picture and sound."""
-    from trailer_ml.search.filters import Filters
     from trailer_ml.search.similar import find_similar
 
     asked = context.arguments
-    wanted = Filters(tuple(asked.genre), asked.year_from, asked.year_to, tuple(asked.source))
     return find_similar(
         asked.trailer_id,
         context.settings,
@@ -273,7 +279,7 @@ def similar(context: Context) -> list[Neighbour]:
         k=asked.k,
         same_film=asked.same_film,
         collapse=not asked.all,
-        wanted=wanted,
+        wanted=_wanted(asked),
     )
 
 
@@ -283,11 +289,15 @@ def match(context: Context) -> Iterator[Record]:
     if bool(asked.videos) == bool(asked.ads):
         asked.parser.error("name videos, or a folder of them with --ads")
     if asked.ads:
+        if asked.all or any(_wanted(asked)):
+            asked.parser.error("argument --ads: every film is ranked, and once; --genre and the like go with videos")
         yield from _match_ads(context)
         return
     from trailer_ml.search.match import match_videos
 
-    yield from match_videos(asked.videos, context.settings, context.store, k=asked.k)
+    yield from match_videos(
+        asked.videos, context.settings, context.store, k=asked.k, one_per_film=not asked.all, wanted=_wanted(asked)
+    )
 
 
 def _match_ads(context: Context) -> Iterator[Record]:
@@ -430,9 +440,12 @@ def _add_index(add: Add, commands: Any) -> None:
     index = commands.add_parser("index", help="The Annoy index: build, verify, publish, rollback.")
     index_commands = index.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add(index_build, index_commands, "build")
-    for function, name in ((index_verify, "verify"), (index_publish, "publish")):
+    for function, name, default in (
+        (index_verify, "verify", "the one that is served"),
+        (index_publish, "publish", "that of all that is embedded now, which is built"),
+    ):
         command = add(function, index_commands, name)
-        command.add_argument("version", nargs="?", help="an index version (default: the one that the store asks for)")
+        command.add_argument("version", nargs="?", help=f"an index version (default: {default})")
     command.add_argument("--force", action="store_true", help="also where it lost many trailers or its recall is low")
     add(index_rollback, index_commands, "rollback")
 
@@ -442,15 +455,12 @@ def _add_asking(add: Add) -> None:
     command = add(similar)
     command.add_argument("trailer_id", metavar="TRAILER_ID")
     command.add_argument("-k", type=_positive, help="how many answers")
-    command.add_argument("--genre", action="append", default=[], help="only with this genre, or another one named so")
-    command.add_argument("--year-from", type=int, metavar="YEAR", help="only films of this year or later")
-    command.add_argument("--year-to", type=int, metavar="YEAR", help="only films of this year or earlier")
-    command.add_argument("--source", action="append", default=[], help="only from this source, such as imdb")
+    _add_filters(command)
     command.add_argument("--same-film", action="store_true", help="other trailers of the same film too")
-    command.add_argument("--all", action="store_true", help="every trailer of a film, not its best alone")
     command = add(match)
     command.add_argument("videos", nargs="*", metavar="VIDEO", help="a file or an address")
     command.add_argument("-k", type=_positive, help="how many answers for each")
+    _add_filters(command)
     command.add_argument(
         "--ads", type=Path, metavar="DIR", help="every file of it is an ad: films for each, and a page"
     )
@@ -462,6 +472,15 @@ def _add_asking(add: Add) -> None:
     command.add_argument("--host", help="where to listen; beyond loopback TRAILER_SERVICE_API_KEY has to be set")
     command.add_argument("--port", type=int, help="0: any free one")
     add(takedown).add_argument("trailer_id", metavar="TRAILER_ID")
+
+
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    """What an answer has to be."""
+    command.add_argument("--genre", action="append", default=[], help="only with this genre, or another one named so")
+    command.add_argument("--year-from", type=int, metavar="YEAR", help="only films of this year or later")
+    command.add_argument("--year-to", type=int, metavar="YEAR", help="only films of this year or earlier")
+    command.add_argument("--source", action="append", default=[], help="only from this source, such as imdb")
+    command.add_argument("--all", action="store_true", help="every trailer of a film, not its best alone")
 
 
 def _add_demo(commands: Any) -> None:
@@ -530,6 +549,12 @@ def _day(text: str) -> dt.date:
     raise argparse.ArgumentTypeError(f"{text!r} is no day, such as 2026-11-22")
 
 
+def _wanted(asked: argparse.Namespace) -> Filters:
+    from trailer_ml.search.filters import Filters
+
+    return Filters(tuple(asked.genre), asked.year_from, asked.year_to, tuple(asked.source))
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
@@ -583,12 +608,6 @@ def _trained(context: Context) -> DatasetRef:
 
     version = context.arguments.version
     return read_dataset(version, context.store).ref if version else find_newest_trained(context.store)
-
-
-def _index_version(context: Context) -> str:
-    from trailer_ml.index.build import build_index
-
-    return context.arguments.version or build_index(context.settings, context.store).version
 
 
 def run() -> int:

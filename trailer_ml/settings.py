@@ -333,7 +333,7 @@ class IndexSettings(StageSettings):
     """An index that lost more of its trailers than this is not published by itself."""
     keep: int = Field(default=5, ge=1)
     """Versions kept for going back."""
-    n_queries: int = Field(default=1000, ge=1)
+    n_queries: int = Field(default=1000, ge=1000)
     """Trailers asked for when recall is measured; all of them where there are fewer."""
     cache_folder: Path = Path("~/.cache/trailer-ml/index")
     """Where the index that is served lies on this machine, memory-mapped."""

@@ -183,7 +183,8 @@ def sum_up_index(planned: Any, embedded: Any, built: Any, published: Any) -> dic
         AirflowFailException: something was lost on the way, or the index was not published.
     """
     done = rows(embedded)
-    bad = [shard["key"] for row in done for shard in row["bad"]] + (built["left_out"] if built else [])
+    bad = list(dict.fromkeys(shard["key"] for row in done for shard in row["bad"]))  # by two models it is bad twice
+    bad += built["left_out"] if built else []
     problems = []
     if bad:
         names = ", ".join(bad[:_NAMED])

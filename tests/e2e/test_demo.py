@@ -13,9 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
+from trailer_ml.demo.profile import demo_settings
 from trailer_ml.demo.services import read_or_make_credentials, run_seaweedfs
 from trailer_ml.demo.world import World, read_world
 from trailer_ml.model.card import read_card
+from trailer_ml.records import AdMatch
+from trailer_ml.search.duplicates import find_duplicates
 from trailer_ml.search.status import Standing, count_states, read_standings
 from trailer_ml.storage import Store
 
@@ -87,6 +90,28 @@ def test_the_model_is_good_enough(store: Store) -> None:
     assert found.map_at_k >= 0.80
     assert found.map_at_k >= found.untrained_map_at_k + 0.15
     assert found.n_queries >= 10
+
+
+def test_commercials_have_a_film_of_their_genre_first(store: Store, folder: Path) -> None:
+    world = read_world(folder / "world")
+    (key,) = [key for key in store.list_keys("ads/") if key.endswith("/matches.jsonl")]
+    matches = {match.ad: match for match in map(AdMatch.model_validate_json, store.read_bytes(key).splitlines())}
+    right = [ad.name for ad in world.ads if ad.genre in matches[Path(ad.file).stem].films[0].best.genres]
+    assert len(world.ads) == len(matches) == 6
+    assert len(right) >= 5, right
+
+
+def test_a_trailer_its_teaser_and_its_recut_and_no_others_are_nearly_the_same(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    world = read_world(folder / "world")
+    alike = {f"imdb-{clip.video_id}" for clip in world.clips_of(world.odd("recut").film_id)}
+    settings = demo_settings(store.settings, "http://127.0.0.1:1")
+    index = settings.index.model_copy(update={"cache_folder": tmp_path})
+    groups = find_duplicates(settings.model_copy(update={"index": index}), store)
+    assert len(alike) == 3
+    assert [{trailer.trailer_id for trailer in group.trailers} for group in groups] == [alike]
+    assert all(each.is_confirmed for group in groups for each in group.evidence)
 
 
 def test_every_odd_trailer_is_where_it_belongs(store: Store, folder: Path) -> None:

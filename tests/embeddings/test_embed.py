@@ -11,6 +11,10 @@ from trailer_ml.embeddings.embed import embed_features, embed_shards, plan_embed
 from trailer_ml.embeddings.stored import list_embedded, read_embedded, read_vectors, write_vectors
 from trailer_ml.errors import NoModelError
 from trailer_ml.features.extract import Features
+from trailer_ml.index.build import build_index
+from trailer_ml.index.publish import publish_index
+from trailer_ml.index.rest import take_in_rest
+from trailer_ml.index.serve import open_current_index
 from trailer_ml.model.registry import load_encoder
 from trailer_ml.records import BatchRef, EmbedChunk, EmbeddedTrailer, Receipt, ShardManifest
 from trailer_ml.shards.read import read_records
@@ -109,6 +113,26 @@ def test_every_shard_gets_its_vectors_and_what_answers_need(settings, store, put
     assert np.abs(vectors[3, 8:]).max() == 0  # no sound, no audio part
     first = manifest.trailers[0]
     assert (first.title, first.kind, first.genres, first.year) == ("Film 0", "teaser", ("Action",), 2000)
+
+
+def test_what_is_new_is_found_while_the_index_is_of_the_champion_before(
+    settings, store, put_champion, put_shard
+) -> None:
+    put_champion("m-1")
+    old = put_shard(0, [0, 1, 2])
+    embed_all(settings, store)
+    publish_index(build_index(settings, store).version, settings, store)
+    put_champion("m-2")
+    new = put_shard(1, [4, 5])
+    chunks = plan_embeddings(settings, store)
+    assert [(chunk.model_version, chunk.batches) for chunk in chunks] == [("m-2", (old, new)), ("m-1", (new,))]
+    embed_all(settings, store)
+    with open_current_index(store, settings.index.cache_folder) as index:
+        take_in_rest(index, store)
+        assert (index.manifest.model_version, index.manifest.n, index.n) == ("m-1", 3, 5)
+    publish_index(build_index(settings, store).version, settings, store)
+    newest = put_shard(2, [6])
+    assert [(chunk.model_version, chunk.batches) for chunk in plan_embeddings(settings, store)] == [("m-2", (newest,))]
 
 
 def test_a_vector_is_the_one_of_the_trailer_it_is_named_after(

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from trailer_ml.errors import ConflictError, DataError, NoIndexError
+from trailer_ml.index import publish
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index, rollback_index
 from trailer_ml.index.stored import read_pointer
 from trailer_ml.index.verify import verify_index
-from trailer_ml.storage import CURRENT_INDEX_KEY, Store, index_key
+from trailer_ml.storage import CHAMPION_KEY, CURRENT_INDEX_KEY, Store, index_key
 
 
 def with_index(settings, **changes):
@@ -152,6 +153,34 @@ def test_of_two_at_once_one_wins_and_the_other_can_try_again(built, settings, st
     assert read_pointer(store).pointer.version == winner
     assert publish_index(loser, settings, store).is_published
     assert read_pointer(store).pointer.previous == (winner, built[0])
+
+
+class Resent(Store):
+    """A store whose answer to a swap is lost: the request is sent again, as boto3 does."""
+
+    def swap_pointer(self, key, value, seen):
+        super().swap_pointer(key, value, seen)
+        super().swap_pointer(key, value, seen)
+
+
+def test_a_swap_whose_answer_was_lost_is_done_once_and_well(built, settings, store) -> None:
+    resent = Resent(settings.store)
+    for version in built[:3]:
+        assert publish_index(version, settings, resent).is_published
+    assert rollback_index(settings, resent).version == built[1]
+    assert read_pointer(store).pointer.previous == (built[0],)
+
+
+def test_a_champion_that_comes_while_an_index_is_verified_is_seen(built, settings, store, monkeypatch) -> None:
+    def verify_slowly(*arguments):
+        verified = verify_index(*arguments)
+        store.swap_pointer(CHAMPION_KEY, {"version": "m-2"}, store.read_pointer(CHAMPION_KEY))
+        return verified
+
+    monkeypatch.setattr(publish, "verify_index", verify_slowly)
+    refused = publish_index(built[0], settings, store)
+    assert (refused.is_published, refused.reason) == (False, "it holds vectors of model m-1, and the champion is m-2")
+    assert read_pointer(store) is None
 
 
 def test_the_last_ones_are_kept_and_older_ones_deleted(built, settings, store) -> None:

@@ -94,3 +94,9 @@ def test_a_vector_of_another_model_is_refused(published, settings, store) -> Non
         pytest.raises(ModelMismatchError, match=r"vectors of model m-1, not of m-2"),
     ):
         index.nearest(index.vector(0), 3, model_version="m-2")
+
+
+def test_more_candidates_than_annoy_can_count_are_all(published, settings, store) -> None:
+    with open_current_index(store, settings.index.cache_folder) as index:
+        index.manifest = index.manifest.model_copy(update={"search_effort": 2**30})
+        assert sorted(index.nearest(index.vector(0), index.n, model_version="m-1")) == list(range(index.n))

@@ -113,6 +113,18 @@ def test_a_copy_that_is_played_faster_or_slower_sounds_the_same(n_columns: int) 
     assert screen_pairs(np.array([[0, 1], [0, 2], [1, 2]]), prints).tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize(("n_columns", "is_copy"), [(224, True), (235, False)])
+def test_at_another_speed_sounds_have_to_be_more_alike(n_columns: int, is_copy: bool) -> None:
+    """Two sounds that correlate by 0.83 or so where they lie on each other best."""
+    noise = np.random.default_rng(7).integers(0, 256, (2, 32, 80, 1)).repeat(7, axis=1).repeat(3, axis=3)
+    own, foreign = noise.repeat(3, axis=2)
+    mixed = (0.59 * own + 0.41 * foreign)[:, :n_columns].astype(np.uint8)
+    one = make_record(1, spectrogram=scale(own[:, :224].astype(np.uint8), 224, 224))
+    found = compare_traits(traits(one), traits(make_record(2, spectrogram=scale(mixed, 224, 224))))
+    assert 0.79 < found.sound < 0.84
+    assert found.is_confirmed == is_copy
+
+
 def test_the_quick_look_passes_what_shows_or_sounds_the_same_and_nothing_else() -> None:
     """Every pair of 28: copies, silent ones, plain ones, short ones, and ones that begin later, beside others."""
     records = [make_record(seed) for seed in range(8)]

@@ -1,4 +1,4 @@
-"""One vector a trailer, by the champion, shard by shard.
+"""One vector a trailer, by the champion, shard by shard; by the model of the served index too, while that is another.
 
 Vectors of one model lie apart from those of another: a new champion starts its own and leaves the old ones in place.
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from trailer_ml.catalog.listing import read_trailers
-from trailer_ml.embeddings.stored import is_whole, read_embedded, require_champion, write_vectors
+from trailer_ml.embeddings.stored import find_served_model, is_whole, read_embedded, require_champion, write_vectors
 from trailer_ml.errors import CorruptShardError, DataError, MissingObjectError
 from trailer_ml.model.card import read_card
 from trailer_ml.model.examples import stack
@@ -45,28 +45,36 @@ _READERS = 8  # vectors checked at once; the way to the store is most of the tim
 
 
 def plan_embeddings(settings: Settings, store: Store) -> list[EmbedChunk]:
-    """The shards that the champion has not embedded as they are now, in chunks of `index.shards_per_task`; maybe none.
+    """The shards that are not embedded as they are now, in chunks of `index.shards_per_task`; maybe none.
 
-    Shards whose trailers were looked at in another way than the champion's were are no input for it, and stay out.
+    First what the champion lacks. Behind it, from a promotion until an index of the champion is served, what the model
+    of the served index lacks: by that one's vectors answers find what is new, and the wait has no end where an index
+    is refused or gone back to.
+
+    Shards whose trailers were looked at in another way than a model's were are no input for it, and stay out.
     Vectors that are damaged in the store count as missing, and so are made again.
 
     Raises:
         NoModelError: no model has been promoted yet.
     """
-    champion = require_champion(store)
-    view = read_card(champion, store).features.view
+    models = dict.fromkeys([require_champion(store), find_served_model(store)])
+    return [chunk for model in models if model for chunk in _plan_of_model(model, settings, store)]
+
+
+def _plan_of_model(model_version: str, settings: Settings, store: Store) -> Iterator[EmbedChunk]:
+    view = read_card(model_version, store).features.view
     shards = list_shards(store)
     seen_alike = [(batch, shard) for batch, shard in shards if is_of_view(shard, view)]
     if n_other := len(shards) - len(seen_alike):
-        logger.warning("%d shards were made with other TRAILER_FEATURES_ settings than %s: left out", n_other, champion)
+        logger.warning(
+            "%d shards were made with other TRAILER_FEATURES_ settings than %s: left out", n_other, model_version
+        )
     with ThreadPoolExecutor(_READERS) as readers:
-        is_done = readers.map(lambda each: _is_embedded(each[0], each[1], champion, store), seen_alike)
+        is_done = readers.map(lambda each: _is_embedded(each[0], each[1], model_version, store), seen_alike)
     missing = [batch for (batch, _), done in zip(seen_alike, is_done, strict=True) if not done]
     size = settings.index.shards_per_task
-    return [
-        EmbedChunk(model_version=champion, batches=tuple(missing[start : start + size]))
-        for start in range(0, len(missing), size)
-    ]
+    for start in range(0, len(missing), size):
+        yield EmbedChunk(model_version=model_version, batches=tuple(missing[start : start + size]))
 
 
 def embed_shards(chunk: EmbedChunk, settings: Settings, store: Store) -> EmbedSummary:

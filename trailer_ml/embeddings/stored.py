@@ -15,7 +15,7 @@ import numpy as np
 
 from trailer_ml.errors import DataError, MissingObjectError, NoModelError
 from trailer_ml.records import BatchRef, EmbeddedTrailer, EmbeddingsManifest
-from trailer_ml.storage import CHAMPION_KEY, embeddings_key, embeddings_manifest_key, sha256_of
+from trailer_ml.storage import CHAMPION_KEY, CURRENT_INDEX_KEY, embeddings_key, embeddings_manifest_key, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,12 @@ def require_champion(store: Store) -> str:
             "no model has been promoted yet: make one with `trailer-ml train`, then `trailer-ml promote`"
         )
     return champion
+
+
+def find_served_model(store: Store) -> str | None:
+    """The model of the index that is served; None where none has been published yet."""
+    pointer = store.read_pointer(CURRENT_INDEX_KEY)
+    return str(pointer.value["model_version"]) if pointer else None
 
 
 def list_embedded(store: Store, model_version: str) -> list[BatchRef]:

@@ -13,13 +13,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from trailer_ml.embeddings.stored import require_champion
-from trailer_ml.errors import DataError, NoIndexError
+from trailer_ml.errors import ConflictError, DataError, NoIndexError
 from trailer_ml.index.stored import Pointer, read_manifest, read_pointer, summarise
 from trailer_ml.index.tidy import delete_doomed, find_unused
 from trailer_ml.index.verify import verify_index
 from trailer_ml.storage import CURRENT_INDEX_KEY
 
 if TYPE_CHECKING:
+    from trailer_ml.index.stored import Seen
     from trailer_ml.records import IndexManifest, IndexSummary
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
@@ -58,7 +59,7 @@ def publish_index(
         delete_doomed(store)  # what an earlier try was killed over
         served = manifest.model_copy(update={"recall_at_10": current.recall_at_10})
         return summarise(served, is_new=False, is_published=True, reason="it is served already")
-    if objection := _find_objection(manifest, current, require_champion(store), by_hand=by_hand or is_forced):
+    if objection := _find_objection(manifest, current, store, by_hand=by_hand or is_forced):
         return _refuse(manifest, objection)
     loss = _find_loss(manifest, current, settings)
     if loss and not is_forced:
@@ -67,9 +68,13 @@ def publish_index(
     manifest = manifest.model_copy(update={"recall_at_10": verified.recall_at_10})
     if verified.reason and not is_forced:
         return _refuse(manifest, verified.reason, is_worse=True)
+    if objection := _find_objection(
+        manifest, current, store, by_hand=True
+    ):  # verifying takes minutes: another champion
+        return _refuse(manifest, objection)
     overruled = "; ".join(filter(None, (loss, verified.reason)))
     pointer = _point_to(manifest, current, settings.index.keep, store)
-    store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag if seen else None)
+    _swap(pointer, seen, store)
     delete_doomed(store)
     return summarise(
         manifest, is_new=True, is_published=True, reason=f"by hand, although {overruled}" if overruled else ""
@@ -114,9 +119,22 @@ def rollback_index(settings: Settings, store: Store) -> IndexSummary:
         gone_back_from=tuple(sorted({*left.gone_back_from, left.version, *bad})),
         doomed=left.doomed,
     )
-    store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag)
+    _swap(pointer, seen, store)
     passed_over = f"; passed over: {', '.join(bad)}" if bad else ""
     return summarise(manifest, is_new=True, is_published=True, reason=f"went back from {left.version}{passed_over}")
+
+
+def _swap(pointer: Pointer, seen: Seen | None, store: Store) -> None:
+    """Serve what a pointer names.
+
+    Where the answer to a swap is lost, boto3 asks again and is refused: then the pointer is ours already.
+    """
+    try:
+        store.swap_pointer(CURRENT_INDEX_KEY, pointer.to_json(), seen.tag if seen else None)
+    except ConflictError:
+        now = read_pointer(store)
+        if now is None or now.pointer != pointer:
+            raise
 
 
 def _refuse(manifest: IndexManifest, reason: str, *, is_worse: bool = False) -> IndexSummary:
@@ -124,12 +142,13 @@ def _refuse(manifest: IndexManifest, reason: str, *, is_worse: bool = False) -> 
     return summarise(manifest, is_new=False, reason=reason, is_worse=is_worse)
 
 
-def _find_objection(manifest: IndexManifest, current: Pointer | None, champion: str, *, by_hand: bool) -> str:
+def _find_objection(manifest: IndexManifest, current: Pointer | None, store: Store, *, by_hand: bool) -> str:
     """Why an index must not be served, whatever it is worth; empty where nothing is against it."""
     if current and manifest.version in current.doomed:
         return "it is being deleted: build it again when that is done"
     if not by_hand and current and manifest.version in current.gone_back_from:
         return f"it was gone back from: publish it by hand (`trailer-ml index publish {manifest.version}`)"
+    champion = require_champion(store)
     if manifest.model_version != champion:
         return f"it holds vectors of model {manifest.model_version}, and the champion is {champion}"
     return ""

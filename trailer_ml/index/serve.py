@@ -186,7 +186,10 @@ class ServedIndex:
         rows: list[int] = []
         for annoy, own in zip(self._annoys, self._rows, strict=True):
             n_own = min(n, len(own))
-            rows += [own.start + row for row in annoy.get_nns_by_vector(numbers, n_own, n_own * candidates_each)]
+            rows += [
+                own.start + row
+                for row in annoy.get_nns_by_vector(numbers, n_own, min(n_own * candidates_each, 2**31 - 1))
+            ]
         if len(self._annoys) == 1 and not len(rest):
             return rows
         rows += (self.manifest.n + top_rows(rest @ query, n)).tolist()

@@ -49,7 +49,8 @@ class DuplicateEvidence(Record):
     frames: tuple[FramePair, ...] = ()
     """Of each shot that both show the best pair, in the order of the first trailer."""
     sound: float | None = None
-    """Correlation of the two sounds, laid on each other as well as it goes; None: there is too little of one."""
+    """Correlation of the two sounds, laid on each other as well as it goes, less a little where one is played at
+    another speed; None: there is too little of one."""
     is_confirmed: bool
     """Enough of it is the same. False: their frames could not be read, and the cosine alone speaks for it."""
 
