@@ -1,6 +1,7 @@
 """Shards to arrays: from the store to a local cache, and from there to numpy or to tf.data.
 
-TensorFlow is imported only where a tf.data.Dataset is asked for.
+Our own training decodes records with Pillow, in threads (`read_look`); `load_dataset` is for training code of somebody
+else's. TensorFlow is imported only there.
 
 Does not belong here: splits, labels and batches (model).
 """
