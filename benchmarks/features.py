@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -28,13 +29,17 @@ from trailer_ml.settings import FeatureSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from benchmarks.films import Film
 
 EXACT = FeatureSettings()
 KEYFRAME = FeatureSettings(sampler="keyframe")
-ROUNDS = 1
+ROUNDS = 3
 STAGE_ROUNDS = 5
 PEERS = {"opencv": "OpenCV", "decord2": "decord2", "pyav": "PyAV, plain", "torchcodec": "torchcodec"}
+PEERS_OFF = 2.0
+"""The mean of a picture may be so far from ours: they scale in other ways."""
 PEERS_FOLDER = FOLDER.with_name("peers")
 PEERS_PYTHON = PEERS_FOLDER / "bin" / "python"
 N_FILES = 1000
@@ -92,7 +97,7 @@ def decode_wanted(source: Source, instants_s: Sequence[float], sampler: str) -> 
                 break
 
 
-def pictures_alone(path: Path) -> None:
+def pictures_alone(path: Path) -> list[NDArray[np.uint8]]:
     """What a peer does: the frames, and no sound."""
     from av.video.reformatter import VideoReformatter
 
@@ -100,20 +105,27 @@ def pictures_alone(path: Path) -> None:
 
     with open_media(path, EXACT, Deadline(600)) as source:
         reader = VideoReader(source, Deadline(600))
-        reformatter = VideoReformatter()
+        reformatter, pictures = VideoReformatter(), []
         for grabbed in reader.grab_exact(plan_instants(EXACT, source.duration_s)):
             crop = plan_crop(shape_of(grabbed.frame, 1.0), EXACT.image_size, Box())
-            crop_frame(grabbed.frame, crop, EXACT.image_size, reformatter)
+            pictures.append(crop_frame(grabbed.frame, crop, EXACT.image_size, reformatter))
+        return pictures
 
 
-def peer_seconds(name: str, path: Path, instants_s: Sequence[float]) -> float:
-    """Nan where it is not installed or cannot do it."""
+def peer_seconds(name: str, path: Path, instants_s: Sequence[float], means: Sequence[float]) -> float:
+    """Nan where it is not installed, cannot do it, or shows pictures whose means are not those of ours."""
     script = str(Path(__file__).with_name("peers.py"))
     command = [str(PEERS_PYTHON), script, name, str(path), ",".join(map(str, instants_s))]
     if not PEERS_PYTHON.exists():
         return math.nan
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    return float(done.stdout.split()[0]) if done.returncode == 0 else math.nan
+    if done.returncode:
+        return math.nan
+    seconds, _, theirs = done.stdout.partition(" ")
+    found = json.loads(theirs)
+    if len(found) != len(means) or np.abs(np.subtract(found, means)).max() > PEERS_OFF:
+        return math.nan
+    return float(seconds)
 
 
 def speed_row(film: Film) -> tuple[list[object], list[float]]:
@@ -180,11 +192,12 @@ def peers() -> str:
     for film in SET:
         path = find_film(film)
         instants_s = [t for t in EXACT.instants_s if t < film.seconds]
+        means = [float(picture.mean()) for picture in pictures_alone(path)]
         ours, theirs = [], {name: [] for name in names}
         for _ in range(ROUNDS):
             ours.append(interleaved({"": partial(pictures_alone, path)}, rounds=1, warm_up=False)[""])
             for name, values in theirs.items():
-                values.append(peer_seconds(name, path, instants_s))
+                values.append(peer_seconds(name, path, instants_s, means))
         best = {name: min(values) for name, values in theirs.items()}
         fastest = min((value for value in best.values() if not math.isnan(value)), default=math.nan)
         shown = ["cannot" if math.isnan(value) else f"{value:.2f} s" for value in best.values()]

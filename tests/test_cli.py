@@ -257,8 +257,11 @@ def test_a_video_that_is_none(run, tmp_path):
     status, out, err = run("extract", text, tmp_path / "missing.mp4", "--out", tmp_path / "out")
     assert (status, out) == (1, "")
     lines = err.splitlines()
-    assert len(lines) == 3 and str(text) in lines[0] and "missing.mp4" in lines[1] and "2 of 2 videos" in lines[2]
+    assert len(lines) == 3 and f"{text}: not_a_video: " in lines[0] and "missing.mp4: missing: " in lines[1]
+    assert "2 of 2 videos" in lines[2]
     assert list((tmp_path / "out").iterdir()) == []
+    _, out, _ = run("extract", text, tmp_path / "missing.mp4", "--out", tmp_path / "out", "--json", "--workers", "2")
+    assert [json.loads(line)["reason"] for line in out.splitlines()] == ["not_a_video", "missing"]
 
 
 @pytest.mark.parametrize(("asked", "engine"), [((), "pyav"), (("--engine", "ffmpeg"), "ffmpeg")])

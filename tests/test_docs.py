@@ -53,3 +53,12 @@ def test_the_example_of_an_environment_is_one_and_names_known_settings():
 def test_the_tests_mirror_the_rooms():
     rooms = {path.parent.name for path in (ROOT / "trailer_ml").glob("*/__init__.py")}
     assert {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))} >= rooms
+
+
+def test_every_reason_to_leave_a_trailer_out_is_explained():
+    files = [*(ROOT / "trailer_ml" / "features").glob("*.py"), ROOT / "trailer_ml" / "shards" / "write.py"]
+    given = {reason for file in files for reason in re.findall(r'reason="(\w+)"', file.read_text(encoding="utf-8"))}
+    page = (ROOT / "docs" / "extraction.md").read_text(encoding="utf-8")
+    explained = {reason for row in re.findall(r"(?m)^\| (`.*?) \|", page) for reason in re.findall(r"`(\w+)`", row)}
+    assert given
+    assert given <= explained

@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from trailer_ml.errors import TrailerError
+from trailer_ml.errors import MediaError, TrailerError
 from trailer_ml.records import BatchRef, Interval, Record
 from trailer_ml.settings import FeatureSettings, load_settings
 from trailer_ml.storage import Store
@@ -117,12 +117,16 @@ def extract(context: Context) -> Iterator[Record]:
     out: Path = context.arguments.out
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
+    workers = context.arguments.workers or context.settings.shards.workers
     for path, features in zip(
-        context.arguments.videos, extract_many(context.arguments.videos, settings, workers=1), strict=True
+        context.arguments.videos, extract_many(context.arguments.videos, settings, workers), strict=True
     ):
-        if isinstance(features, Exception):
+        if isinstance(features, MediaError):
             failed += 1
-            print(f"{path}: {str(features).removeprefix(f'{path.name}: ')}", file=sys.stderr)
+            detail = str(features).removeprefix(f"{path.name}: ")
+            print(f"{path}: {features.reason}: {detail}", file=sys.stderr)
+            if context.arguments.json:
+                yield NotExtracted(video=str(path), reason=features.reason, detail=detail)
             continue
         npz = out / f"{path.stem}.npz"
         features.save_npz(npz)
@@ -353,6 +357,15 @@ def serve(context: Context) -> Iterator[Record]:
         run_service(listener, settings, context.store)
 
 
+class NotExtracted(Record):
+    """What kept a video from becoming features."""
+
+    video: str
+    reason: str
+    """As in docs/extraction.md."""
+    detail: str
+
+
 class Extracted(Record):
     """One video turned into one file."""
 
@@ -419,6 +432,7 @@ def _add_making(add: Add) -> None:
     command.add_argument("--sampler", choices=samplers, help="instead of the setting's")
     engines = get_args(FeatureSettings.model_fields["engine"].annotation)
     command.add_argument("--engine", choices=engines, help="instead of the setting's")
+    command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: TRAILER_SHARDS_WORKERS)")
     add(verify)
     command = add(train)
     command.add_argument("--from-videos", type=Path, metavar="DIR", help="its videos.csv lists file,genres,film_id")

@@ -215,7 +215,8 @@ class ShardSettings(StageSettings):
     min_losses: int = Field(default=3, ge=1)
     """Fewer never fail a batch, as of the downloads."""
     max_bad_records: int = Field(default=0, ge=0)
-    """A reader skips so many records that do not parse, and names them; one more is an error."""
+    """Embedding leaves out so many damaged records of a shard, and names them; one more is an error. Training leaves
+    out whole shards (`TRAILER_MODEL_MAX_BAD_SHARDS`)."""
 
 
 Mining = Literal["triplet_semi_hard", "triplet_hard"]

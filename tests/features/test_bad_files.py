@@ -2,6 +2,9 @@
 
 import os
 import random
+import shutil
+import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,6 +208,42 @@ def test_a_tag_that_is_no_text_does_not_cost_the_trailer(
     ffmpeg("-i", str(make_video()), "-c", "copy", "-metadata", "comment=ABCDEFGH", str(path))
     path.write_bytes(path.read_bytes().replace(b"ABCDEFGH", b"\xff\xfe\xe9\xe8\xfc\xf6\xe4\x80"))
     assert extract_features(path, DEMO.model_copy(update={"engine": engine})).has_audio
+
+
+@pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])
+@pytest.mark.parametrize("forged", [(1, 2_000_000_000), (2_000_000_000, 1)])
+def test_a_forged_shape_of_pixels_is_not_believed(
+    forged: tuple[int, int], engine: str, make_video: Make, tmp_path: Path
+) -> None:
+    good, path = make_video(filters="setsar=1", seconds=4), tmp_path / "a.mp4"
+    data = bytearray(good.read_bytes())
+    struct.pack_into(">II", data, data.index(b"pasp") + 4, *forged)
+    path.write_bytes(data)
+    settings = DEMO.model_copy(update={"engine": engine})
+    np.testing.assert_array_equal(extract_features(path, settings).frames, extract_features(good, settings).frames)
+
+
+def test_a_file_that_may_not_be_read(make_video: Make) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, path, user = Path(name), Path(name, "a.mp4"), os.geteuid()
+        shutil.copy(make_video(seconds=4), path)
+        folder.chmod(0o755)
+        path.chmod(0)
+        os.seteuid(user or 65534)  # to whom all files are open becomes somebody else
+        try:
+            assert reason_for(path) == "unreadable"
+        finally:
+            os.seteuid(user)
+
+
+def test_an_ffmpeg_that_cannot_be_started_changes_no_reason(make_video: Make, tmp_path: Path) -> None:
+    """`auto` asks it once more for a file that is damaged; a machine without a good one loses nothing else by it."""
+    program, path = tmp_path / "ffmpeg", tmp_path / "a.mp4"
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    whole = make_video().read_bytes()
+    path.write_bytes(whole.replace(b"stts", b"stt_", 1))
+    assert reason_for(path, ffmpeg_path=str(program)) == reason_for(path, engine="pyav") == "corrupt"
 
 
 @pytest.mark.parametrize("engine", ["pyav", "ffmpeg"])

@@ -76,6 +76,13 @@ def test_a_file_that_was_cut_off(long_videos, tmp_path, kind, share):
     assert caught.value.reason == "corrupt"
 
 
+def test_a_picture_may_be_held_to_the_end(run_ffmpeg, tmp_path):
+    path = run_ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=160x120:r=1/10", "-t", 40, "-c:v", "libx264", to=tmp_path / "a.mp4"
+    )
+    assert probe_media(path, LIMITS).duration_s == pytest.approx(40, abs=0.2)
+
+
 def test_sound_may_be_longer_than_the_picture(videos, run_ffmpeg, tmp_path):
     sound = ("-f", "lavfi", "-i", "sine=duration=12", "-c:v", "copy", "-c:a", "aac")
     path = run_ffmpeg("-i", videos["silent"], *sound, to=tmp_path / "a.mkv")

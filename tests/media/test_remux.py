@@ -61,6 +61,23 @@ def test_picture_and_sound_become_one_file(parts, tmp_path, kind, container):
         assert last == pytest.approx(4, abs=0.15)
 
 
+@pytest.mark.parametrize("from_s", ["0", "1.5"])
+def test_pieces_whose_clocks_begin_anew_or_overlap(parts, run_ffmpeg, videos, tmp_path, from_s):
+    """The second piece is at 0 again, or half a second before the end of the first."""
+    first = run_ffmpeg("-i", videos["normal"], "-t", 2, "-c", "copy", "-muxdelay", 0, to=tmp_path / "1.ts")
+    second = run_ffmpeg(
+        "-i", videos["normal"], "-c", "copy", "-output_ts_offset", from_s, "-muxdelay", 0, to=tmp_path / "2.ts"
+    )
+    both, target = tmp_path / "both.ts", tmp_path / "one.mp4"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    remux([both], target)
+    with av.open(str(target)) as whole:
+        assert len(list(whole.decode(video=0))) == pytest.approx(24 + 48, abs=2)
+    for start_s, end_s in ends_s(target).values():
+        assert start_s == pytest.approx(0, abs=0.15)
+        assert end_s == pytest.approx(2 + 4 if from_s == "0" else 1.5 + 4, abs=0.3)
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

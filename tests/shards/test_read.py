@@ -76,10 +76,8 @@ def test_changed_bytes_are_not_let_in(store: Store, shard: Shard, cache: Path) -
 def test_a_bad_record_is_named_and_left_out(
     store: Store, shard: Shard, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = cached_shard(store, *shard, cache)
-    data = bytearray(path.read_bytes())
-    data[2000] ^= 1
-    path.write_bytes(data)
+    damage(store, shard[1], at=2000)
+    path = cached_shard(store, *shard, cache, max_bad_records=1)
 
     with pytest.raises(CorruptShardError, match=r"record 0 \(imdb-vi0000000\): its bytes do not match their CRC"):
         list(read_records(path))
@@ -87,6 +85,16 @@ def test_a_bad_record_is_named_and_left_out(
         kept = [record.trailer_id for record in read_records(path, max_bad_records=1)]
     assert kept == list(shard[1].trailer_ids[1:])
     assert "imdb-vi0000000" in caplog.text
+    with pytest.raises(CorruptShardError, match="its bytes are not those of its manifest"):
+        cached_shard(store, *shard, cache)  # who leaves nothing out does not find that copy
+
+
+def test_a_fetch_that_was_killed_leaves_nothing_for_long(store: Store, shard: Shard, cache: Path) -> None:
+    left = cache / ".aside-of-a-run-that-was-killed"
+    left.mkdir(parents=True)
+    (left / "half a shard").touch()
+    path = cached_shard(store, *shard, cache)
+    assert [each for each in cache.rglob("*") if not each.is_dir()] == [path]
 
 
 def test_verify_finds_nothing_wrong(settings: Settings, store: Store, shard: Shard) -> None:

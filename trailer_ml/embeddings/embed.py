@@ -152,7 +152,8 @@ def _embed_shard(batch: BatchRef, shard: ShardManifest, encoder: Encoder, settin
     vectors = [embed_features([], encoder)]
     trailers: list[EmbeddedTrailer] = []
     with scratch_folder("trailer-ml-embed-") as folder:
-        records = read_records(cached_shard(store, batch, shard, folder), settings.shards.max_bad_records)
+        n_bad = settings.shards.max_bad_records
+        records = read_records(cached_shard(store, batch, shard, folder, n_bad), n_bad)
         while some := list(itertools.islice(records, _AT_ONCE)):
             vectors.append(embed_features(some, encoder))
             trailers += [_describe(record, kinds.get(record.trailer_id, "trailer")) for record in some]

@@ -4,8 +4,10 @@ Only regular files of known formats, which may read no other file or address (a 
 on streams, packets, pixels and time. Every refusal is a MediaError with a reason of its own,
 in words that depend on the file only and not on where it lies:
 
-    missing  not_a_file  empty  not_a_video  corrupt  no_video  unsupported  too_large  too_many_streams
-    too_many_packets  timeout  out_of_memory
+    missing  not_a_file  empty  unreadable  not_a_video  corrupt  no_video  unsupported  too_large
+    too_many_streams  too_many_packets  timeout  out_of_memory
+
+pool.py adds `crashed`, and shards/write.py `media_missing` and `media_changed`; docs/extraction.md says what they mean.
 
 Does not belong here: memory and hangs inside a decoder, which only a process of its own bounds (see pool.py).
 """
@@ -211,8 +213,11 @@ def _without_memory() -> MediaError:
 def _refusal(path: Path, error: av.error.FFmpegError) -> MediaError:
     if isinstance(error, av.error.ExitError):
         return MediaError("it could not be opened in time", reason="timeout")
-    with path.open("rb") as file:
-        head = file.read(16)
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as unread:
+        return MediaError(f"it cannot be read: {unread.strerror}", reason="unreadable")
     if any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES):
         return MediaError(f"a damaged video file: {error.strerror}", reason="corrupt")
     return MediaError("not a video of a known format", reason="not_a_video")

@@ -18,7 +18,14 @@ import av
 import ffmpeg
 import numpy as np
 
-from trailer_ml.errors import ChildFailedError, ChildKilledError, ChildTimeoutError, LocalFaultError, MediaError
+from trailer_ml.errors import (
+    ChildFailedError,
+    ChildKilledError,
+    ChildTimeoutError,
+    LocalFaultError,
+    MediaError,
+    SettingsError,
+)
 from trailer_ml.features import leashed
 from trailer_ml.features.audio import no_spectrogram, plan_filters
 from trailer_ml.features.container import FORMATS, MAX_STREAMS, PROTOCOLS
@@ -49,7 +56,8 @@ def look_with_ffmpeg(
 
     Raises:
         MediaError: ffmpeg refuses the file (`corrupt`, with its last words) or runs past the deadline (`timeout`).
-        LocalFaultError: there is no room for its output, or it cannot be started.
+        LocalFaultError: there is no room for its output.
+        SettingsError: there is no ffmpeg, or one that this machine cannot start.
     """
     with scratch_folder("trailer-ml-ffmpeg-") as folder:
         pictures = [folder / f"{i}.nut" for i in range(len(instants_s))]
@@ -72,7 +80,7 @@ def look_with_ffmpeg(
             if os.strerror(errno.ENOSPC) in error.stderr_tail:
                 raise LocalFaultError(f"no room in {folder}: {error}") from error
             if error.returncode == leashed.CANNOT_START:
-                raise LocalFaultError(f"ffmpeg cannot be started: {error.stderr_tail}") from error
+                raise SettingsError(f"ffmpeg cannot be started: {error.stderr_tail}") from error
             reason = "crashed" if isinstance(error, ChildKilledError) else "corrupt"
             raise MediaError("ffmpeg cannot read it", reason=reason, stderr_tail=error.stderr_tail) from error
         read = [_read_picture(picture, source) for picture in pictures]

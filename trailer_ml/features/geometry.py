@@ -29,6 +29,7 @@ SEED_SIZE = 224
 SEED_WIDTH = 560
 SEED_X = 168
 SEED_Y = 45
+_MAX_ASPECT = 10.0  # of a pixel
 _SEED_TOLERANCE = 0.01  # 854x480 and 426x240 are meant to be 16:9
 _BOX_TOLERANCE = 0.02  # a bar's edge is known to half a small pixel; 1.85:1 is 4 % from 16:9
 _LUMA_WIDTH = 160
@@ -87,7 +88,12 @@ class _Span(NamedTuple):
 
 
 def shape_of(frame: VideoFrame, sample_aspect_ratio: float) -> Shape:
-    """The shape in which a decoded picture is shown; `sample_aspect_ratio` is that of its stored pixels."""
+    """The shape in which a decoded picture is shown; `sample_aspect_ratio` is that of its stored pixels.
+
+    One that no film has is a forged or damaged header's, and counts as 1.
+    """
+    if not 1 / _MAX_ASPECT <= sample_aspect_ratio <= _MAX_ASPECT:
+        sample_aspect_ratio = 1.0
     if turn_of(frame).swaps_axes:
         return Shape(frame.height, frame.width, 1 / sample_aspect_ratio)
     return Shape(frame.width, frame.height, sample_aspect_ratio)

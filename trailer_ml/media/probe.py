@@ -131,7 +131,8 @@ def _check_both_ends(container: Any, video: Any, audio: list[Any], duration_s: f
         n_packets += packet.size > 0
         for frame in _decode(packet):
             n_frames += 1
-            last_s = max(last_s, frame.time or 0.0)
+            held_s = float((frame.duration or 0) * video.time_base)  # a card at the end may be one picture for long
+            last_s = max(last_s, (frame.time or 0.0) + held_s)
     if last_s < end_s - max(_END_TOLERANCE_S, end_s * _END_TOLERANCE_SHARE) or n_frames * 2 < n_packets:
         raise MediaError(f"it announces {end_s:.1f} s and has {last_s:.1f} s", reason="corrupt")
 

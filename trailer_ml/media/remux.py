@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
+import math
 import os
 from contextlib import ExitStack
 from fractions import Fraction
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _INPUT = SAFE_INPUT | {"format_whitelist": SAFE_INPUT["format_whitelist"] + ",mpegts,aac,mp3"}
 _OUTPUT = {"movflags": "faststart", "avoid_negative_ts": "make_zero"}
+_STEP_S = Fraction(1, 1000)
+"""The least between two timestamps that every container keeps apart."""
+_RESET_S = 1
+"""Timestamps that step back by more than this have begun anew."""
 _LOCAL_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM)
 
 
@@ -85,15 +90,40 @@ def _packets(source: Any, streams: Sequence[Any]) -> Iterator[Any]:
     import av
 
     start_s = Fraction(source.start_time or 0, av.time_base)
+    clocks = {stream: _Clock(-round(start_s / stream.time_base)) for stream in streams}
     try:
         for packet in source.demux(*streams) if streams else ():
             if packet.dts is not None:
-                ticks = round(start_s / packet.time_base)
-                packet.dts -= ticks
-                packet.pts = None if packet.pts is None else packet.pts - ticks
+                clocks[packet.stream].set(packet)
                 yield packet
     except av.FFmpegError as error:
         raise MediaError(f"a part of it cannot be read: {error.strerror}", reason="corrupt") from error
+
+
+class _Clock:
+    """Makes the timestamps of a stream rise: those of a playlist's next piece may overlap, or begin anew.
+
+    Args:
+        shift: added to every one of them.
+    """
+
+    def __init__(self, shift: int) -> None:
+        self._shift = shift
+        self._dts: int | None = None
+        self._end = 0
+
+    def set(self, packet: Any) -> None:
+        """Give a packet the timestamps that it gets in the new file."""
+        dts = packet.dts + self._shift
+        if self._dts is not None and (self._dts - dts) * packet.time_base > _RESET_S:  # it goes on where it ended
+            self._shift += self._end - dts
+            dts = self._end
+        packet.pts = None if packet.pts is None else packet.pts + self._shift
+        if self._dts is not None and dts <= self._dts:
+            dts = self._dts + math.ceil(_STEP_S / packet.time_base)
+            packet.pts = None if packet.pts is None else max(packet.pts, dts)
+        packet.dts = self._dts = dts
+        self._end = dts + max(packet.duration or 0, 1)
 
 
 def _explain(error: Exception) -> Exception:

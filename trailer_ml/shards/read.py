@@ -1,6 +1,7 @@
 """Shards to arrays: from the store to a local cache, and from there to numpy or to tf.data.
 
-TensorFlow is imported only where a tf.data.Dataset is asked for.
+Our own training decodes records with Pillow, in threads (`read_look`); `load_dataset` is for training code of somebody
+else's. TensorFlow is imported only there.
 
 Does not belong here: splits, labels and batches (model).
 """
@@ -8,11 +9,11 @@ Does not belong here: splits, labels and batches (model).
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trailer_ml.errors import ConflictError, CorruptShardError, MissingObjectError
+from trailer_ml.scratch import scratch_folder
 from trailer_ml.shards.manifests import read_manifest
 from trailer_ml.shards.schema import ShardRecord, feature_spec, from_example, read_trailer_id
 from trailer_ml.shards.tfrecord import read_raw_records
@@ -31,10 +32,20 @@ logger = logging.getLogger(__name__)
 _BUFFER_BYTES = 4 * 2**20
 
 
-def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_folder: Path) -> Path:
+def cached_shard(
+    store: Store, batch: BatchRef, manifest: ShardManifest, cache_folder: Path, max_bad_records: int = 0
+) -> Path:
     """A local copy of a shard: fetched and checked once, found again by its name and hash.
 
     A copy of what the shard was before it was made again goes when the new one comes.
+
+    Args:
+        store: where the shard is.
+        batch: whose it is.
+        manifest: what it should be.
+        cache_folder: where copies are kept.
+        max_bad_records: of a reader that leaves out so many (`read_records`). If there are any, a shard of the right
+            length is let in although its hash is wrong, under a name that nobody finds again.
 
     Raises:
         CorruptShardError: the bytes in the store are not the manifest's, or there are none.
@@ -44,20 +55,24 @@ def cached_shard(store: Store, batch: BatchRef, manifest: ShardManifest, cache_f
     if path.exists() and path.stat().st_size == manifest.size_bytes:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}")
-    try:
-        store.read_file(manifest.key, aside)
+    with scratch_folder(".aside-", cache_folder) as folder:
+        aside = folder / path.name
+        try:
+            store.read_file(manifest.key, aside)
+        except MissingObjectError as error:
+            message = f"{manifest.key}: the manifest is there, the records are not"
+            raise _explain(message, store, batch, manifest) from error
         if sha256_of_file(aside) != manifest.sha256:
-            raise _explain(f"{manifest.key}: its bytes are not those of its manifest", store, batch, manifest)
+            wrong = _explain(f"{manifest.key}: its bytes are not those of its manifest", store, batch, manifest)
+            is_readable = isinstance(wrong, CorruptShardError) and aside.stat().st_size == manifest.size_bytes
+            if not max_bad_records or not is_readable:
+                raise wrong
+            logger.warning("%s: what is good of them is read", wrong)
+            path = path.with_suffix(".damaged.tfrecord")
         aside.replace(path)
-        for older in path.parent.glob(f"{batch.number:04d}.*.tfrecord"):
-            if older != path:
-                older.unlink(missing_ok=True)
-    except MissingObjectError as error:
-        message = f"{manifest.key}: the manifest is there, the records are not"
-        raise _explain(message, store, batch, manifest) from error
-    finally:
-        aside.unlink(missing_ok=True)
+    for older in path.parent.glob(f"{batch.number:04d}.*.tfrecord"):
+        if older != path:
+            older.unlink(missing_ok=True)
     return path
 
 
