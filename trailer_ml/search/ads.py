@@ -69,7 +69,7 @@ class Look(NamedTuple):
 
 
 def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store) -> AdsSummary:
-    """Rank films for some ads, and write `ads/<run>/matches.jsonl`, `films.jsonl` and `report.html`.
+    """Rank films for some ads, and write `ads/<run>/matches.jsonl`, `films.jsonl`, `report.html` and `pictures/`.
 
     An ad that cannot be used does not stop the others: its line says why.
 
@@ -177,7 +177,9 @@ def show_closest_frames(looks: Sequence[Look], settings: Settings, store: Store)
             pictures[film.best.trailer_id] = tuple(
                 (_encode(ours.frames[i]), _encode(theirs.frames[j])) for i, j, _ in pairs
             )
-        shown.append(look._replace(match=look.match.model_copy(update={"films": tuple(films)}), pairs=pictures))
+        times_s = tuple(look.features.frame_times_s.tolist()) if look.features else ()
+        match = look.match.model_copy(update={"films": tuple(films), "frame_times_s": times_s})
+        shown.append(look._replace(match=match, pairs=pictures))
     return shown
 
 
@@ -214,10 +216,24 @@ def write_run(
         films_key=ads_key(run, "films.jsonl"),
         report_key=ads_key(run, "report.html"),
     )
+    write_pictures(run, looks, store)
     for key, records in ((summary.matches_key, matches), (summary.films_key, placed)):
         store.put_bytes(key, b"".join(encode_json(record.to_json()) for record in records), "application/jsonl")
     store.put_bytes(summary.report_key, page.encode(), "text/html; charset=utf-8")
     return summary
+
+
+def write_pictures(run: str, looks: Sequence[Look], store: Store) -> None:
+    """The frames of each ad, side by side in one JPEG; what an earlier run of the name left goes."""
+    left = set(store.list_keys(ads_key(run, "pictures/")))
+    for look in looks:
+        if look.features is not None:
+            strip = np.concatenate([_shrink(frame) for frame in look.features.frames], axis=1)
+            key = ads_key(run, f"pictures/{look.match.ad}.jpg")
+            store.put_bytes(key, encode_jpeg(strip, _STRIP_QUALITY), "image/jpeg")
+            left.discard(key)
+    for key in left:
+        store.delete(key)
 
 
 def fetch_ads(ads: Sequence[Ad], folder: Path, settings: Settings) -> list[Path | MediaError]:
@@ -226,7 +242,10 @@ def fetch_ads(ads: Sequence[Ad], folder: Path, settings: Settings) -> list[Path 
 
 
 def _encode(frame: NDArray[np.uint8]) -> str:
+    return as_data_uri(encode_jpeg(_shrink(frame), _STRIP_QUALITY))
+
+
+def _shrink(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image
 
-    small = Image.fromarray(frame).resize((_STRIP_SIDE, _STRIP_SIDE), Image.Resampling.BOX)
-    return as_data_uri(encode_jpeg(np.asarray(small), _STRIP_QUALITY))
+    return np.asarray(Image.fromarray(frame).resize((_STRIP_SIDE, _STRIP_SIDE), Image.Resampling.BOX))

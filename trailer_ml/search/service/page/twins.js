@@ -1,7 +1,7 @@
 // Near-duplicates: trailers that are nearly the same.
 import { get } from "./api.js";
 import { announce, clock, fill, h, number } from "./dom.js";
-import { card, head, problem } from "./parts.js";
+import { card, ending, head, problem } from "./parts.js";
 
 const PAGE = 30;
 const SOON_MS = 400; // an answer that takes longer comes into a page that is there already
@@ -45,26 +45,15 @@ function lead(n) {
 }
 
 function show(body, { n, groups }, signal) {
-  let shown = groups.length;
   const list = h("div", {}, groups.map((group, place) => showGroup(group, place)));
-  const more = h("button", { type: "button", class: "more", hidden: shown >= n, onclick: load }, "Show more");
-  const note = h("div", {});
-
-  async function load() {
-    try {
-      const answer = await get(`duplicates?offset=${shown}&limit=${PAGE}`, signal);
-      list.append(...answer.groups.map((group, place) => showGroup(group, shown + place)));
-      shown += answer.groups.length;
-      more.hidden = shown >= answer.n || !answer.groups.length;
-      fill(note);
-    } catch (error) {
-      if (!signal.aborted) fill(note, problem(error, load));
-    }
-  }
-
+  const end = ending(groups.length, n, async (shown) => {
+    const answer = await get(`duplicates?offset=${shown}&limit=${PAGE}`, signal);
+    list.append(...answer.groups.map((group, place) => showGroup(group, shown + place)));
+    return [answer.groups.length, answer.n];
+  }, signal);
   fill(body,
     !n && h("p", { class: "note" }, "A trailer that comes again as a teaser, a recut or another copy is shown here beside the first."),
-    list, note, h("div", { class: "end" }, more));
+    list, end);
 }
 
 function showGroup(group, n) {
