@@ -83,7 +83,7 @@ def test_the_wall_shows_each_trailer_once_however_often_more_is_asked_for(
     put_embedded(make_vectors(130))
     publish()
     page, held = browser.new_page(), []  # there are no pictures, which is an error on the console of any browser
-    page.route("**/trailers?*offset=60*", held.append)
+    page.route("**/trailers?*offset=60*", lambda route, *, held=held: held.append(route))
     page.goto(f"{serve().url}/")
     expect(page.locator(".card")).to_have_count(60)
     more = page.get_by_role("button", name="Show more")
