@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from trailer_ml.search.service.catalogue import Catalogue
 from trailer_ml.search.service.shown import Showcase
@@ -299,6 +300,15 @@ def test_the_description_has_an_example_of_every_answer(serve, world) -> None:
     assert len(answers) >= 10
     for name in (*answers, "Health", "Problem"):
         assert schemas[name]["example"], name
+
+
+def test_the_description_says_how_the_key_is_given_where_there_is_one(serve, world) -> None:
+    assert "security" not in serve().get("/api/v1/openapi.json").json()
+    served = serve(api_key=SecretStr("correct-horse-battery"))
+    described = served.get("/api/v1/openapi.json", headers={"X-API-Key": "correct-horse-battery"}).json()
+    ways = described["components"]["securitySchemes"]
+    assert ways["key"]["name"] == "X-API-Key"
+    assert described["security"] == [{name: []} for name in ways]
 
 
 def test_what_board_and_alerts_ask_of_the_service_is_in_a_scrape(serve, world) -> None:

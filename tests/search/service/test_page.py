@@ -184,19 +184,27 @@ def test_search_chips_and_ways_are_there_by_keyboard(serve, world, open_page) ->
     expect(page.locator("article.trailer h1")).to_be_focused()
 
 
-def test_a_file_that_is_refused_is_refused_in_words(serve, world, browser, tmp_path) -> None:
+def test_a_file_that_is_refused_is_refused_in_words_and_one_too_large_is_not_sent(
+    serve, world, browser, tmp_path
+) -> None:
     (tmp_path / "film.mp4").write_bytes(bytes(100))
-    page = browser.new_page()  # a refusal is an error on the console of any browser
+    (tmp_path / "empty.mp4").touch()
+    page, sent = browser.new_page(), []  # a refusal is an error on the console of any browser
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
     page.goto(f"{serve(max_upload_bytes=10).url}/#/match")
     page.set_input_files("input[type=file]", tmp_path / "film.mp4")
     expect(page.get_by_role("alert")).to_contain_text("at most 10 bytes are taken")
+    assert sent == []
+    page.set_input_files("input[type=file]", tmp_path / "empty.mp4")
+    expect(page.get_by_role("alert")).to_contain_text("the body is empty")
+    assert len(sent) == 1
     page.close()
 
 
 def test_twins_that_are_still_looked_for_come_into_the_page_and_more_when_asked(
     serve, put_embedded, publish, browser, monkeypatch
 ) -> None:
-    put_embedded(np.eye(32, dtype=np.float32)[np.arange(64) // 2])
+    put_embedded(np.eye(32, dtype=np.float32)[np.minimum(np.arange(65) // 2, 31)])  # the last are three
     publish()
     monkeypatch.setattr("trailer_ml.search.service.twins._PATIENCE_S", 0)
     page = browser.new_page()  # what is not there yet is an error on the console of any browser
@@ -209,6 +217,9 @@ def test_twins_that_are_still_looked_for_come_into_the_page_and_more_when_asked(
     expect(page.locator("section.ad")).to_have_count(32)
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
     expect(page.locator("section.ad").last).to_contain_text("their frames cannot be read")
+    page.locator("summary").press("Enter")
+    expect(page.locator("details li").first).to_contain_text("score 1.000; their frames cannot be read")
+    expect(page.locator("details li")).to_have_count(3)
     page.close()
 
 

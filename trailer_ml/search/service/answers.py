@@ -239,6 +239,7 @@ class StatusAnswer(Record):
         index_age_s=3600.0,
         is_up_to_date=True,
         needs_login=False,
+        max_upload_bytes=536_870_912,
     )
     status: Status
     """Counted from the store, a few seconds ago at most."""
@@ -250,6 +251,8 @@ class StatusAnswer(Record):
     """Whether the store has answered of late."""
     needs_login: bool = Field(default=False)
     """Whether there is a session to be ended."""
+    max_upload_bytes: int
+    """A larger video is not taken."""
 
 
 class Health(Record):

@@ -64,7 +64,15 @@ function showGroup(group, n) {
   return h("section", { class: "ad", "aria-labelledby": id },
     h("h2", { id }, group.trailers[0].title),
     h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}.${closest}`),
-    h("ul", { class: "wall row", tabindex: 0, "aria-labelledby": id }, group.trailers.map((trailer) => card(trailer))));
+    h("ul", { class: "wall row", tabindex: 0, "aria-labelledby": id }, group.trailers.map((trailer) => card(trailer))),
+    group.pairs.length > 1 && everyPair(group));
+}
+
+function everyPair({ trailers, pairs, evidence }) {
+  const titles = new Map(trailers.map((trailer) => [trailer.trailer_id, trailer.title]));
+  return h("details", { class: "alike" }, h("summary", {}, `What speaks for each of the ${number(pairs.length)} pairs`),
+    h("ul", { class: "reason" }, pairs.map(([one, other, score], n) =>
+      h("li", {}, `${titles.get(one)} (${one}) and ${titles.get(other)} (${other}) score ${score.toFixed(3)}${shared(evidence?.[n])}.`))));
 }
 
 function shared(evidence) {
