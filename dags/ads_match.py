@@ -7,7 +7,7 @@ lines and a report.
 **Runs:** by hand, from the form.
 
 **In:** URLs or paths of videos; the published index and its model; shards, for the frames that are shown.
-**Out:** `ads/<run>/matches.jsonl`, `films.jsonl` and `report.html`.
+**Out:** `ads/<run>/matches.jsonl`, `films.jsonl`, `report.html` and `pictures/`, the frames of the ads.
 
 **Safe to run twice:** yes; the same ads against the same index under the same name give the same files.
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -16,7 +17,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -44,6 +45,9 @@ from trailer_ml.storage import (
     shard_key,
     shard_manifest_key,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 _numbers = itertools.count()
 
@@ -434,3 +438,55 @@ def run_statsd() -> Callable[[], contextlib.AbstractContextManager[Statsd]]:
             yield Statsd(listener, environ)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def shots() -> Path:
+    """Where screenshots are left: in screenshots/ of CI_ARTIFACTS, or of .cache where that is not set."""
+    folder = Path(os.environ.get("CI_ARTIFACTS") or Path(__file__).parents[1] / ".cache") / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")  # while it runs there is an event loop in this thread, and can be no other
+def browser() -> Iterator["Browser"]:
+    """Chromium; without one nothing is tested here, and CI fails."""
+    from playwright.sync_api import expect, sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "there is no Chromium here; fix: sudo apt-get install chromium"
+        )
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        # Nothing but this machine's own pages is opened, and CI runs as root, where the sandbox does not start.
+        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+PATIENCE_MS = 60_000
+SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
+    """Opens pages that fail the test when the console says anything is wrong: `open_page("phone", "dark")`."""
+    said, contexts = [], []
+
+    def open_one(size: str = "desktop", scheme: str = "light") -> "Page":
+        context = browser.new_context(viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("request", lambda request: None if "127.0.0.1" in request.url else said.append(request.url))
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert said == []

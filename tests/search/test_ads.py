@@ -255,12 +255,16 @@ def test_what_others_wrote_is_text_and_never_markup(
     assert any("<img src=x" in words for words in page.words)
 
 
+NAMES = ("matches.jsonl", "films.jsonl", "report.html", "pictures/blend.jpg")
+
+
 def test_the_same_run_again_is_the_same_bytes(video_world, videos, settings, store) -> None:
+    match_ads([str(videos["bars"])], "run-1", settings, store)
     match_ads([str(videos["blend"])], "run-1", settings, store)
     before = {key: store.read_bytes(key) for key in store.list_keys("ads/")}
     match_ads([str(videos["blend"])], "run-1", settings, store)
     assert {key: store.read_bytes(key) for key in store.list_keys("ads/")} == before
-    assert set(before) == {f"ads/run-1/{name}" for name in ("matches.jsonl", "films.jsonl", "report.html")}
+    assert set(before) == {f"ads/run-1/{name}" for name in NAMES}
 
 
 @pytest.mark.parametrize("run", ["", "a/b", "../x", "Run", "run\n", "-x", "a b", "x" * 200])

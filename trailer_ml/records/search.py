@@ -88,6 +88,8 @@ class AdMatch(Record):
     """In words: what its films have in common."""
     genre_mix: dict[str, float] = {}
     """Of the films nearest to it the share that has each genre, largest first; a film may have several."""
+    frame_times_s: tuple[float, ...] = ()
+    """When each of its frames is in it; they lie side by side in `pictures/<ad>.jpg` of the run."""
     problem: str = ""
     """Short code of what was wrong with it; empty: nothing."""
     detail: str = ""

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from trailer_ml.features.extract import Features
     from trailer_ml.records import FilmAds, IndexManifest, Neighbour
-    from trailer_ml.search.footage import Seen
     from trailer_ml.settings import Settings
     from trailer_ml.shards.schema import ShardRecord
     from trailer_ml.storage import Store
@@ -63,6 +63,8 @@ class Glimpse(NamedTuple):
 
     strip: tuple[str, ...]
     """Its frames as data URIs."""
+    picture: bytes
+    """The same side by side, a JPEG."""
     times_s: tuple[float, ...]
     small: NDArray[np.float32]
     """(n_frames, numbers), see shrink_frames."""
@@ -81,7 +83,7 @@ class Look(NamedTuple):
 
 
 def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store) -> AdsSummary:
-    """Rank films for some ads, and write `ads/<run>/matches.jsonl`, `films.jsonl` and `report.html`.
+    """Rank films for some ads, and write `ads/<run>/matches.jsonl`, `films.jsonl`, `report.html` and `pictures/`.
 
     An ad that cannot be used does not stop the others: its line says why. Of an address no more than host and path is
     kept: what else is in it may be a secret.
@@ -109,7 +111,10 @@ def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store
         scratch_folder("trailer-ml-ads-") as folder,
     ):
         encoder = load_encoder(store, index.manifest.model_version, settings.model.cache_folder)
-        seen_of_ads = [_keep_little(seen) for seen in look_at_all(fetch_ads(ads, folder, settings), encoder, settings)]
+        seen_of_ads = [
+            seen if isinstance(seen, MediaError) else take_glimpse(*seen)
+            for seen in look_at_all(fetch_ads(ads, folder, settings), encoder, settings)
+        ]
         take_in_rest(index, store)
         taken_down = find_rows_taken_down(index, store)  # now: the downloads may have taken an hour
         films = RankedFilms(index, taken_down)
@@ -127,7 +132,8 @@ def match_ads(sources: Sequence[str], run: str, settings: Settings, store: Store
                 one_per_film=True,
             )
             films.add(ad.name, seen.vector)
-            looks.append(Look(describe_match(ad, nearest, settings.search.k, films.pair_scores), seen))
+            match = describe_match(ad, nearest, settings.search.k, films.pair_scores)
+            looks.append(Look(match.model_copy(update={"frame_times_s": seen.times_s}), seen))
         looks = show_closest_frames(looks, settings, store)
         summary = write_run(run, looks, films.place(settings.search), index.manifest, store)
     if not summary.n_matched:
@@ -242,6 +248,7 @@ def write_run(
         report_key=ads_key(run, "report.html"),
     )
     store.delete(summary.report_key)  # of an earlier run of this name: what is on it is in its lines, or it is gone
+    write_pictures(run, looks, store)
     for key, records in ((summary.matches_key, matches), (summary.films_key, placed)):
         store.put_bytes(key, b"".join(encode_json(record.to_json()) for record in records), "application/jsonl")
     store.put_bytes(summary.report_key, page.encode(), "text/html; charset=utf-8")
@@ -250,17 +257,34 @@ def write_run(
     return summary
 
 
+def write_pictures(run: str, looks: Sequence[Look], store: Store) -> None:
+    """The frames of each ad, side by side in one JPEG; what an earlier run of the name left goes."""
+    left = set(store.list_keys(ads_key(run, "pictures/")))
+    for look in looks:
+        if look.glimpse is not None:
+            key = ads_key(run, f"pictures/{look.match.ad}.jpg")
+            store.put_bytes(key, look.glimpse.picture, "image/jpeg")
+            left.discard(key)
+    for key in left:
+        store.delete(key)
+
+
 def fetch_ads(ads: Sequence[Ad], folder: Path, settings: Settings) -> list[Path | MediaError]:
     """A file for each ad: its own where it is one, else what its address gave, or why it gave nothing."""
     return fetch_videos([(ad.name, ad.source) for ad in ads], folder, settings)
 
 
-def _keep_little(seen: Seen | MediaError) -> Glimpse | MediaError:
-    if isinstance(seen, MediaError):
-        return seen
-    features, vector = seen
+def take_glimpse(features: Features, vector: NDArray[np.float32]) -> Glimpse:
+    """What is kept of an ad.
+
+    Args:
+        features: of the ad.
+        vector: (dim,) its embedding.
+    """
+    frames = [_shrink(frame) for frame in features.frames]
     return Glimpse(
-        strip=tuple(_encode(frame) for frame in features.frames),
+        strip=tuple(as_data_uri(encode_jpeg(frame, _STRIP_QUALITY)) for frame in frames),
+        picture=encode_jpeg(np.concatenate(frames, axis=1), _STRIP_QUALITY),
         times_s=tuple(float(time_s) for time_s in features.frame_times_s),
         small=shrink_frames(features.frames),
         vector=vector,
@@ -268,7 +292,10 @@ def _keep_little(seen: Seen | MediaError) -> Glimpse | MediaError:
 
 
 def _encode(frame: NDArray[np.uint8]) -> str:
+    return as_data_uri(encode_jpeg(_shrink(frame), _STRIP_QUALITY))
+
+
+def _shrink(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image
 
-    small = Image.fromarray(frame).resize((_STRIP_SIDE, _STRIP_SIDE), Image.Resampling.BOX)
-    return as_data_uri(encode_jpeg(np.asarray(small), _STRIP_QUALITY))
+    return np.asarray(Image.fromarray(frame).resize((_STRIP_SIDE, _STRIP_SIDE), Image.Resampling.BOX))

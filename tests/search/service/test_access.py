@@ -53,7 +53,10 @@ def test_a_taken_port_is_said() -> None:
 
 def test_with_a_key_nothing_is_answered_without_it(serve, world) -> None:
     served = serve(api_key=SecretStr(KEY))
-    paths = {route.path.format(trailer_id=world[0].trailer_id, n=0, run="night-1") for route in served.app.routes}
+    paths = {
+        route.path.format(trailer_id=world[0].trailer_id, n=0, run="night-1", ad="ad-fog")
+        for route in served.app.routes
+    }
     assert len(paths) > 25
     for path in sorted(paths - OPEN_PATHS):
         method = "POST" if path == "/api/v1/match" else "GET"

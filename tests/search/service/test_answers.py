@@ -1,5 +1,6 @@
 """What each endpoint answers, and that it is what the functions behind it say."""
 
+import datetime as dt
 import io
 import re
 import sys
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from trailer_ml.search.service.catalogue import Catalogue
 from trailer_ml.search.service.shown import Showcase
 from trailer_ml.search.similar import find_similar
 from trailer_ml.search.takedown import take_down
-from trailer_ml.storage import shard_key
+from trailer_ml.storage import ads_key, shard_key
 from trailer_ml.vectors import normalise
 
 
@@ -127,9 +129,9 @@ def test_a_player_gets_the_part_that_it_asks_for(serve, world) -> None:
             assert answer.content == (bytes(range(256)) * 5000)[start : end + 1]
 
 
-def test_the_map_shows_the_directions_in_which_vectors_differ_most(serve, world, make_vectors) -> None:
+def test_the_map_shows_the_directions_in_which_vectors_differ_most(serve, world, world_vectors) -> None:
     answer = serve().get("/api/v1/map").json()
-    vectors = normalise(make_vectors(24, spread=0.8)).astype(np.float64)
+    vectors = normalise(world_vectors).astype(np.float64)
     centred = vectors - vectors.mean(axis=0)
     values = np.linalg.svd(centred, compute_uv=False) ** 2
     assert answer["explained"] == pytest.approx((values[:2] / values.sum()).tolist(), rel=1e-4)
@@ -137,6 +139,18 @@ def test_the_map_shows_the_directions_in_which_vectors_differ_most(serve, world,
     assert np.abs(points).max() == pytest.approx(1, abs=1e-3)
     assert np.cov(points)[0, 1] == pytest.approx(0, abs=1e-3)
     assert answer["ids"] == [trailer.trailer_id for trailer in world]
+
+
+def test_the_map_has_what_came_since_the_index_was_built(
+    serve, world, put_embedded, make_vectors, make_trailer
+) -> None:
+    served, day = serve(), world[0].listed_on + dt.timedelta(days=1)
+    assert len(served.get("/api/v1/map").json()["ids"]) == 24
+    new = put_embedded(make_vectors(2, seed=1), [make_trailer(30 + n, day) for n in range(2)], day=day)
+    served.app.state.service.live.look()
+    answer = served.get("/api/v1/map").json()
+    assert answer["ids"] == [trailer.trailer_id for trailer in (*world, *new)]
+    assert len(answer["x"]) == 26
 
 
 def test_ads_show_films_and_problems_and_no_path_of_the_machine(serve, world) -> None:
@@ -169,6 +183,36 @@ def test_a_film_that_is_taken_down_is_neither_named_by_ads_nor_in_their_report(s
     served.app.state.service.live.look()
     assert not served.get("/api/v1/ads/night-1").json()["has_report"]
     assert served.get("/api/v1/ads/night-1/report").status_code == 404
+
+
+def test_the_films_of_a_run_have_their_ads_and_what_is_taken_down_has_none(serve, world, store) -> None:
+    served, path = serve(), "/api/v1/ads/night-1/films"
+    answer = served.get(path).json()
+    assert [film["trailer"]["trailer_id"] for film in answer["films"]] == [
+        world[3].trailer_id,
+        world[2].trailer_id,
+        world[1].trailer_id,
+    ]
+    assert (answer["n"], answer["films"][0]["ads"][0]["ad"]) == (3, "ad-fog")
+    page = served.get(f"{path}?offset=1&limit=1").json()
+    assert (page["n"], page["films"]) == (3, answer["films"][1:2])
+    assert [film["trailer"]["title"] for film in served.get(f"{path}?q=harbour").json()["films"]] == ["Harbour 2"]
+    first, *_ = store.read_bytes(ads_key("night-1", "films.jsonl")).splitlines()
+    store.put_bytes(ads_key("night-1", "films.jsonl"), first)  # the run was made again
+    assert served.get(path).json()["films"] == answer["films"][2:]
+    for number in (1, 21):
+        take_down(world[number].trailer_id, store)
+    served.app.state.service.live.look()
+    assert served.get(path).json()["films"] == []
+    assert served.get("/api/v1/ads/night-2/films").status_code == 404
+
+
+def test_the_frames_of_an_ad_are_there_to_be_seen(serve, world) -> None:
+    served = serve()
+    picture = served.get("/api/v1/ads/night-1/pictures/ad-fog.jpg")
+    width, height = Image.open(io.BytesIO(picture.content)).size
+    assert width == height * len(served.get("/api/v1/ads/night-1").json()["ads"][0]["frame_times_s"]) == height * 10
+    assert served.get("/api/v1/ads/night-1/pictures/ad-bad.jpg").status_code == 404
 
 
 def test_duplicates_are_grouped(serve, make_vectors, put_embedded, publish) -> None:
@@ -280,8 +324,19 @@ def test_the_description_has_an_example_of_every_answer(serve, world) -> None:
     described = serve().get("/api/v1/openapi.json").json()
     schemas = described["components"]["schemas"]
     assert "/api/v1/trailers/{trailer_id}/similar" in described["paths"]
-    for name in ("TrailersAnswer", "TrailerAnswer", "SimilarAnswer", "MatchAnswer", "MapAnswer", "Problem"):
+    answers = [name for name in schemas if name.endswith("Answer")]
+    assert len(answers) >= 10
+    for name in (*answers, "Health", "Problem"):
         assert schemas[name]["example"], name
+
+
+def test_the_description_says_how_the_key_is_given_where_there_is_one(serve, world) -> None:
+    assert "security" not in serve().get("/api/v1/openapi.json").json()
+    served = serve(api_key=SecretStr("correct-horse-battery"))
+    described = served.get("/api/v1/openapi.json", headers={"X-API-Key": "correct-horse-battery"}).json()
+    ways = described["components"]["securitySchemes"]
+    assert ways["key"]["name"] == "X-API-Key"
+    assert described["security"] == [{name: []} for name in ways]
 
 
 def test_what_board_and_alerts_ask_of_the_service_is_in_a_scrape(serve, world) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from trailer_ml.records import AdMatch, DuplicateGroup, EmbeddedTrailer, Neighbour, Record, Status, TrailerId, Version
+from trailer_ml.records import (
+    AdMatch,
+    DuplicateGroup,
+    EmbeddedTrailer,
+    Neighbour,
+    PlacedAd,
+    Record,
+    Status,
+    TrailerId,
+    Version,
+)
 
 _TRAILER = {
     "trailer_id": "imdb-vi0000017",
@@ -25,6 +35,7 @@ _NEIGHBOUR = {key: value for key, value in _TRAILER.items() if key != "year"} | 
     "video_share": 0.5,
     "audio_share": 0.41,
 }
+_PLACED_AD = {"ad": "ad-horror", "score": 0.91, "percentile": 99.2, "video_share": 0.5, "audio_share": 0.41}
 _VERSIONS = {"index_version": "i-5f1d2c", "model_version": "m-0a93be"}
 
 
@@ -114,6 +125,24 @@ class MatchAnswer(Answer):
 class DuplicatesAnswer(Answer):
     """A page of the groups of trailers that are nearly the same, the closest first."""
 
+    model_config = _example(
+        **_VERSIONS,
+        n=1,
+        offset=0,
+        groups=[
+            {
+                "trailers": [_TRAILER, _TRAILER | {"trailer_id": "imdb-vi0000018"}],
+                "pairs": [["imdb-vi0000017", "imdb-vi0000018", 0.98]],
+                "evidence": [
+                    {
+                        "frames": [{"one_s": 5.0, "other_s": 3.0, "likeness": 0.97}],
+                        "sound": 0.93,
+                        "is_confirmed": True,
+                    }
+                ],
+            }
+        ],
+    )
     n: int
     """Groups, on all pages."""
     offset: int
@@ -130,9 +159,50 @@ class AdsRunsAnswer(Record):
 class AdsAnswer(Record):
     """One run of ads: for each its films, or what was wrong with it."""
 
+    model_config = _example(
+        run="night-2026-11-24",
+        has_report=True,
+        ads=[
+            {
+                "ad": "ad-horror",
+                "source": "https://example.org/ads/ad-horror.mp4",
+                "films": [
+                    {
+                        "best": _NEIGHBOUR,
+                        "reason": "mostly picture: 0.50 of 0.91",
+                        "percentile": 99.2,
+                        "frames": [{"one_s": 5.0, "other_s": 17.0, "likeness": 0.8}],
+                    }
+                ],
+                "reason": "mostly picture",
+                "genre_mix": {"Horror": 1.0},
+                "frame_times_s": [5.0, 17.0],
+                "problem": "",
+                "detail": "",
+            }
+        ],
+    )
     run: str
     has_report: bool
     ads: tuple[AdMatch, ...]
+
+
+class AdsFilm(Record):
+    """A film, by a trailer of it, and the ads that it was given, best first."""
+
+    trailer: EmbeddedTrailer
+    ads: tuple[PlacedAd, ...]
+
+
+class AdsFilmsAnswer(Record):
+    """A page of the films of one run of ads, those first that an ad suits best."""
+
+    model_config = _example(run="night-2026-11-24", n=1, offset=0, films=[{"trailer": _TRAILER, "ads": [_PLACED_AD]}])
+    run: str
+    n: int
+    """Films that were given an ad, on all pages."""
+    offset: int
+    films: tuple[AdsFilm, ...]
 
 
 class MapAnswer(Answer):
@@ -154,6 +224,23 @@ class MapAnswer(Answer):
 class StatusAnswer(Record):
     """The state of the pipeline."""
 
+    model_config = _example(
+        status={
+            "n_listed": 25_000,
+            "states": {"indexed": 24_600, "rejected": 400},
+            "reasons": {"gone": 400},
+            "champion": "m-0a93be",
+            "index_version": "i-5f1d2c",
+            "index_recall_at_10": 0.998,
+            "index_n": 24_600,
+        },
+        n_indexed=24_600,
+        published_at="2026-11-24T03:00:00Z",
+        index_age_s=3600.0,
+        is_up_to_date=True,
+        needs_login=False,
+        max_upload_bytes=536_870_912,
+    )
     status: Status
     """Counted from the store, a few seconds ago at most."""
     n_indexed: int | None = None
@@ -164,6 +251,8 @@ class StatusAnswer(Record):
     """Whether the store has answered of late."""
     needs_login: bool = Field(default=False)
     """Whether there is a session to be ended."""
+    max_upload_bytes: int
+    """A larger video is not taken."""
 
 
 class Health(Record):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from trailer_ml.search.service import findings, operations, pages, pictures, trailers, uploads
+from trailer_ml.search.service import findings, operations, pages, pictures, placed, trailers, uploads
 from trailer_ml.search.service.core import Service
 from trailer_ml.search.service.guard import Guard
 from trailer_ml.search.service.problems import add_handlers, describe
@@ -60,7 +60,7 @@ def make_app(
     )
     app.state.service = service
     add_handlers(app)
-    for router in (trailers.router, pictures.router, findings.router, uploads.router, operations.api):
+    for router in (trailers.router, pictures.router, findings.router, placed.router, uploads.router, operations.api):
         app.include_router(router, prefix=API)
     app.include_router(operations.root)
     app.include_router(pages.make_router())

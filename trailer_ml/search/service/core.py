@@ -19,6 +19,7 @@ from trailer_ml.search.service.live import Live, Snapshot
 from trailer_ml.search.service.looking import Looking
 from trailer_ml.search.service.map import lay_out
 from trailer_ml.search.service.metrics import Metrics
+from trailer_ml.search.service.placed import PlacedFilms
 from trailer_ml.search.service.shown import Showcase
 from trailer_ml.search.service.twins import TwinFinder
 from trailer_ml.search.status import count_states
@@ -52,6 +53,7 @@ class Service:
         self.metrics = Metrics()
         self.live = Live(settings, store)
         self.showcase = Showcase(store)
+        self.placed = PlacedFilms(store)
         self.looking = Looking(settings)
         self.twins = TwinFinder(settings, self.live)
         self.counting = Counting(store)
@@ -81,8 +83,10 @@ class Service:
         return await to_thread.run_sync(step, limiter=self._threads)
 
     def layout(self, snapshot: Snapshot) -> Layout:
-        """The map of an index."""
-        return self._layout.get(snapshot.index.manifest.version, lambda: lay_out(snapshot.index.vectors()))
+        """The map of an index, with what came since it was built."""
+        n = snapshot.catalogue.n
+        key = (snapshot.index.manifest.version, n)
+        return self._layout.get(key, lambda: lay_out(snapshot.index.vectors_of(range(n))))
 
 
 class Counting:

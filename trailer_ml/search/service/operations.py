@@ -6,6 +6,7 @@ Does not belong here: counting (search/status.py, metrics.py).
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -19,6 +20,7 @@ from trailer_ml.search.service.sending import send, service_of
 
 api = APIRouter(tags=["operations"])
 root = APIRouter(tags=["operations"])
+_WAYS = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}, "bearer": {"type": "http", "scheme": "bearer"}}
 
 
 @api.get("/status", response_model=StatusAnswer, responses=describe(503))
@@ -36,14 +38,19 @@ async def show_status(request: Request) -> Response:
             index_age_s=max(0.0, age_s) if age_s is not None else None,
             is_up_to_date=service.live.is_up_to_date,
             needs_login=request.state.guard.keyholder is not None,
+            max_upload_bytes=service.settings.service.max_upload_bytes,
         )
     )
 
 
 @api.get("/openapi.json", include_in_schema=False)
 async def describe_api(request: Request) -> Response:
-    """What this API takes and answers, as OpenAPI."""
-    return JSONResponse(request.app.openapi())
+    """What this API takes and answers, as OpenAPI; with the ways to give the key, where there is one."""
+    described: dict[str, Any] = dict(request.app.openapi())
+    if request.state.guard.keyholder is not None:
+        described["components"] = {**described["components"], "securitySchemes": _WAYS}
+        described["security"] = [{name: []} for name in _WAYS]
+    return JSONResponse(described)
 
 
 @root.get("/health/live", response_model=Health)

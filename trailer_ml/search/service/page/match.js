@@ -1,6 +1,6 @@
 // A video from this machine, and the trailers that are like it.
-import { address, read } from "./api.js";
-import { announce, fill, h, percent } from "./dom.js";
+import { address, get, read } from "./api.js";
+import { announce, fill, h, number, percent } from "./dom.js";
 import { head, legend, neighbours, problem } from "./parts.js";
 
 // A finger cannot drop a file.
@@ -10,6 +10,7 @@ const ANOTHER = canDrop ? "Drop another to go on" : "Choose another to go on";
 
 export async function showMatch({ signal }) {
   const results = h("div", {});
+  const most = get("status", signal).then((answer) => answer.max_upload_bytes, () => Infinity);
   const input = h("input", { type: "file", id: "file", accept: "video/*", class: "unseen", onchange: () => input.files[0] && send(input.files[0]) });
   const words = h("span", { class: "drop-words" }, h("strong", {}, IDLE[0]), h("span", {}, IDLE[1]));
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Upload" });
@@ -31,10 +32,18 @@ export async function showMatch({ signal }) {
     announce(`${title} ${text}`);
   }
 
-  function send(file) {
+  async function send(file) {
     request?.abort();
-    request = new XMLHttpRequest(); // fetch does not say how far an upload is
+    const mine = request = new XMLHttpRequest(); // fetch does not say how far an upload is
     fill(results);
+    const limit = await most;
+    if (request !== mine || signal.aborted) return; // another one was chosen meanwhile
+    if (file.size > limit) {
+      input.value = "";
+      say(...IDLE);
+      fill(results, problem(new Error(`It has ${number(file.size)} bytes: at most ${number(limit)} bytes are taken.`)));
+      return;
+    }
     progress.hidden = false;
     progress.value = 0;
     say(file.name, "is on its way");

@@ -1,5 +1,5 @@
 // What several pages show: a trailer's card, the bar of a score, a heading, a problem.
-import { h } from "./dom.js";
+import { clock, fill, h } from "./dom.js";
 import { picture } from "./api.js";
 
 export const trailerLink = (id) => `#/trailer/${encodeURIComponent(id)}`;
@@ -55,6 +55,35 @@ function others(ids) {
 
 export function head(title, lead, ...more) {
   return h("div", { class: "head" }, h("h1", { tabindex: -1 }, title), lead && h("p", { class: "lead" }, lead), ...more);
+}
+
+// Pictures of a few moments: [element, seconds] each.
+export function strip(pictures) {
+  return h("ol", { class: "strip" }, pictures.map(([image, time]) => h("li", {}, image, h("span", { "aria-hidden": "true" }, clock(time)))));
+}
+
+// The end of a list that comes page by page: `load` adds what comes after so many, and answers how many that were, and of how many.
+export function ending(shown, n, load, signal) {
+  let isWaiting = false;
+  const note = h("div", {});
+  const more = h("button", { type: "button", class: "more", hidden: shown >= n, onclick: next }, "Show more");
+
+  async function next() {
+    if (isWaiting) return;
+    isWaiting = true;
+    try {
+      const [added, total] = await load(shown);
+      shown += added;
+      more.hidden = shown >= total || !added;
+      fill(note);
+    } catch (error) {
+      if (!signal.aborted) fill(note, problem(error, next));
+    } finally {
+      isWaiting = false;
+    }
+  }
+
+  return [note, h("div", { class: "end" }, more)];
 }
 
 export function problem(error, retry) {

@@ -1,7 +1,9 @@
 // One trailer: what is known of it, what the model sees of it, and what is like it.
 import { address, get, picture } from "./api.js";
 import { clock, fill, h } from "./dom.js";
-import { facts, head, legend, neighbours, problem, thumb } from "./parts.js";
+import { facts, head, legend, neighbours, problem, strip, thumb } from "./parts.js";
+
+const isFramed = window !== window.top; // as in Airflow, whose frame opens no other window: there is only the address to copy
 
 export async function showTrailer({ id, signal }) {
   const path = `trailers/${encodeURIComponent(id)}`;
@@ -31,7 +33,7 @@ function about(trailer, answer) {
     ["Listed", answer.listed_on],
     ["Trailer", trailer.trailer_id],
     ["Film", trailer.film_id],
-    ["Source", source && h("a", { href: source.href, target: "_blank", rel: "noopener noreferrer" }, source.host)],
+    ["Source", source && (isFramed ? source.href : h("a", { href: source.href, target: "_blank", rel: "noopener noreferrer" }, source.host))],
   ].filter(([, value]) => value);
   return h("div", { class: "about" },
     answer.plot && h("p", { class: "plot" }, answer.plot),
@@ -46,9 +48,8 @@ function about(trailer, answer) {
 function filmstrip(id, times) {
   return h("section", { "aria-labelledby": "frames" },
     h("h2", { id: "frames" }, "Frames"),
-    h("ol", { class: "strip" }, times.map((time, n) =>
-      h("li", {}, h("img", { src: picture(id, `frames/${n}.jpg`), alt: `At ${clock(time)}`, width: 224, height: 224, loading: "lazy" }),
-        h("span", { "aria-hidden": "true" }, clock(time))))));
+    strip(times.map((time, n) =>
+      [h("img", { src: picture(id, `frames/${n}.jpg`), alt: `At ${clock(time)}`, width: 224, height: 224, loading: "lazy" }), time])));
 }
 
 function nearest(path, trailer, similar) {

@@ -1,7 +1,7 @@
 // Near-duplicates: trailers that are nearly the same.
 import { get } from "./api.js";
 import { announce, clock, fill, h, number } from "./dom.js";
-import { card, head, problem } from "./parts.js";
+import { card, ending, head, problem } from "./parts.js";
 
 const PAGE = 30;
 const SOON_MS = 400; // an answer that takes longer comes into a page that is there already
@@ -45,26 +45,15 @@ function lead(n) {
 }
 
 function show(body, { n, groups }, signal) {
-  let shown = groups.length;
   const list = h("div", {}, groups.map((group, place) => showGroup(group, place)));
-  const more = h("button", { type: "button", class: "more", hidden: shown >= n, onclick: load }, "Show more");
-  const note = h("div", {});
-
-  async function load() {
-    try {
-      const answer = await get(`duplicates?offset=${shown}&limit=${PAGE}`, signal);
-      list.append(...answer.groups.map((group, place) => showGroup(group, shown + place)));
-      shown += answer.groups.length;
-      more.hidden = shown >= answer.n || !answer.groups.length;
-      fill(note);
-    } catch (error) {
-      if (!signal.aborted) fill(note, problem(error, load));
-    }
-  }
-
+  const end = ending(groups.length, n, async (shown) => {
+    const answer = await get(`duplicates?offset=${shown}&limit=${PAGE}`, signal);
+    list.append(...answer.groups.map((group, place) => showGroup(group, shown + place)));
+    return [answer.groups.length, answer.n];
+  }, signal);
   fill(body,
     !n && h("p", { class: "note" }, "A trailer that comes again as a teaser, a recut or another copy is shown here beside the first."),
-    list, note, h("div", { class: "end" }, more));
+    list, end);
 }
 
 function showGroup(group, n) {
@@ -75,7 +64,15 @@ function showGroup(group, n) {
   return h("section", { class: "ad", "aria-labelledby": id },
     h("h2", { id }, group.trailers[0].title),
     h("p", { class: "soft" }, `${group.trailers.length} trailers ${of}.${closest}`),
-    h("ul", { class: "wall row", tabindex: 0, "aria-labelledby": id }, group.trailers.map((trailer) => card(trailer))));
+    h("ul", { class: "wall row", tabindex: 0, "aria-labelledby": id }, group.trailers.map((trailer) => card(trailer))),
+    group.pairs.length > 1 && everyPair(group));
+}
+
+function everyPair({ trailers, pairs, evidence }) {
+  const titles = new Map(trailers.map((trailer) => [trailer.trailer_id, trailer.title]));
+  return h("details", { class: "alike" }, h("summary", {}, `What speaks for each of the ${number(pairs.length)} pairs`),
+    h("ul", { class: "reason" }, pairs.map(([one, other, score], n) =>
+      h("li", {}, `${titles.get(one)} (${one}) and ${titles.get(other)} (${other}) score ${score.toFixed(3)}${shared(evidence?.[n])}.`))));
 }
 
 function shared(evidence) {

@@ -4,20 +4,24 @@ import { announce, fill, h, number } from "./dom.js";
 import { card, chip, problem } from "./parts.js";
 
 const PAGE = 60;
+const MOST = 200; // the API gives no more at once
 const TYPING_MS = 90;
-let kept = null; // the wall as it was left: going back to it costs nothing
+let kept = null; // the wall as it was left: going back to it is going back to the same place
 
 export async function showWall({ query }) {
   const asked = `${query.get("q") ?? ""}\n${query.get("genre") ?? ""}`;
-  if (!kept || kept.asked() !== asked) kept = makeWall(query.get("q") ?? "", query.get("genre") ?? "");
+  if (kept?.asked() === asked) kept.renew();
+  else kept = makeWall(query.get("q") ?? "", query.get("genre") ?? "");
   await kept.ready;
   return kept.view;
 }
 
 function makeWall(words, genre) {
   let visit = new AbortController();
+  let waiting = null; // the visit whose answer is on its way: the next page is asked for once
   let n = 0;
   let shown = 0;
+  let version = "";
   const field = h("input", {
     type: "search", id: "q", value: words, placeholder: "Search titles", autocomplete: "off", spellcheck: "false",
     maxlength: 100, enterkeyhint: "search", "aria-describedby": "n",
@@ -33,17 +37,18 @@ function makeWall(words, genre) {
     h("div", { class: "search", role: "search" }, h("label", { for: "q", class: "unseen" }, "Search titles"), field, h("kbd", { "aria-hidden": "true" }, "/"), count),
     chips, note, list, end);
 
-  async function load(anew) {
+  const parameters = (offset, limit) => new URLSearchParams({ q: words, genre, offset, limit });
+
+  async function load(anew, limit = PAGE) {
     if (anew) {
       visit.abort();
       visit = new AbortController();
-    }
-    const mine = visit;
-    const parameters = new URLSearchParams({ q: words, genre, offset: anew ? 0 : shown, limit: PAGE });
+    } else if (waiting === visit) return;
+    const mine = waiting = visit;
     try {
-      const answer = await get(`trailers?${parameters}`, mine.signal);
+      const answer = await get(`trailers?${parameters(anew ? 0 : shown, limit)}`, mine.signal);
       if (mine.signal.aborted) return;
-      n = answer.n;
+      ({ n, index_version: version } = answer);
       const cards = answer.trailers.map((trailer) => card(trailer));
       if (anew) {
         fill(list, cards);
@@ -57,6 +62,20 @@ function makeWall(words, genre) {
       if (anew) announce(count.textContent);
     } catch (error) {
       if (!mine.signal.aborted) fill(note, problem(error, () => load(anew)));
+    } finally {
+      if (waiting === mine) waiting = null;
+    }
+  }
+
+  // What was taken down, or came, while another page was looked at.
+  async function renew() {
+    const mine = visit;
+    if (waiting === mine) return;
+    try {
+      const answer = await get(`trailers?${parameters(0, 1)}`, mine.signal);
+      if (!mine.signal.aborted && (answer.n !== n || answer.index_version !== version)) load(true, Math.min(MOST, Math.max(PAGE, shown)));
+    } catch {
+      // the wall stays as it was
     }
   }
 
@@ -104,5 +123,5 @@ function makeWall(words, genre) {
     if (entries.some((entry) => entry.isIntersecting) && shown && shown < n) load(false);
   }, { rootMargin: "600px" }).observe(end);
   const ready = load(true);
-  return { view, ready, asked: () => `${words}\n${genre}` };
+  return { view, ready, renew, asked: () => `${words}\n${genre}` };
 }
