@@ -199,7 +199,7 @@ def put_ads(run: str, trailers: list[Trailer], store: Store, also: Sequence[Trai
             film_id=trailer.film_id, title=trailer.title, genres=trailer.genres,
             ads=(PlacedAd(ad="ad-fog", score=0.5 + n / 10, percentile=9.0, video_share=0.3, audio_share=0.2 + n / 10),),
         )
-        for n, trailer in enumerate([*also[-1:], *trailers])
+        for n, trailer in enumerate([*trailers, *also[-1:]])
     ]  # fmt: skip
     nothing = FilmAds(film_id="imdb-tt0000009", title="Film 9 of Fog", genres=(), ads=())
     write_run(run, [Look(good, seen), Look(bad)], [*given, nothing], read_current_manifest(store), store)
