@@ -68,9 +68,8 @@ def publish_index(
     manifest = manifest.model_copy(update={"recall_at_10": verified.recall_at_10})
     if verified.reason and not is_forced:
         return _refuse(manifest, verified.reason, is_worse=True)
-    if objection := _find_objection(
-        manifest, current, store, by_hand=True
-    ):  # verifying takes minutes: another champion
+    # Verifying takes minutes, in which there may be another champion.
+    if objection := _find_objection(manifest, current, store, by_hand=True):
         return _refuse(manifest, objection)
     overruled = "; ".join(filter(None, (loss, verified.reason)))
     pointer = _point_to(manifest, current, settings.index.keep, store)
