@@ -105,7 +105,7 @@ def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
 
 
 def test_a_bad_batch_fails_the_run_and_harms_no_other(
-    run_dag: Callable[..., Any], settings: Settings, store: Store, site: tuple[World, str]
+    run_dag: Callable[..., Any], statsd: Any, settings: Settings, store: Store, site: tuple[World, str]
 ) -> None:
     day = site[0].odd("corrupt").listed_on.isoformat()
     small = settings.model_copy(
@@ -116,7 +116,7 @@ def test_a_bad_batch_fails_the_run_and_harms_no_other(
             "shards": settings.shards.model_copy(update={"max_loss_share": 0.0, "min_losses": 1}),
         }
     )
-    ran = run_dag("trailers_refresh", {"listed_on": day}, changed=small)
+    ran = run_dag("trailers_refresh", {"listed_on": day}, changed=small, environ=statsd.environ)
     states = {name: state for name, state in ran.tasks.items() if name.startswith("batch.shard/")}
     assert ran.state == "failed", ran.log[-6000:]
     assert "success" in states.values()
@@ -124,6 +124,13 @@ def test_a_bad_batch_fails_the_run_and_harms_no_other(
     lost = [name for name, state in ran.tasks.items() if state == "failed" and name.startswith("batch.")]
     assert lost
     assert {ran.tries[name] for name in lost} == {1}  # a permanent error is not tried again
+    told = _sum_up(statsd.lines())  # what the alert TrailersLost asks for
+    assert sum(n for name, n in told.items() if name.startswith("airflow.trailer_ml.lost,stage=download,")) >= len(
+        [name for name in lost if name.startswith("batch.download/")]
+    )
+    assert sum(n for name, n in told.items() if name.startswith("airflow.trailer_ml.lost,stage=shard,")) >= len(
+        [name for name in lost if name.startswith("batch.shard/")]
+    )
     assert ran.tasks["announce/-1"] == "success"
     assert ran.tasks["summary/-1"] == "failed"
     (event,) = ran.events

@@ -142,7 +142,8 @@ def _check_losses(batch: BatchRef, outcome: _Outcome, n_downloaded: int, shards:
         reasons = dict(Counter(lost.reason for lost in outcome.lost))
         raise TooManyLossesError(
             f"{n_lost} of the {n_downloaded} trailers of {batch.path} cannot be used: {reasons}; "
-            "TRAILER_SHARDS_MAX_LOSS_SHARE says how many are allowed"
+            "TRAILER_SHARDS_MAX_LOSS_SHARE says how many are allowed",
+            lost=reasons,
         )
 
 
