@@ -1,6 +1,7 @@
 """What holds for every DAG file: it is listed, light, documented, short, and Airflow can store what it says."""
 
 import configparser
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -64,6 +65,18 @@ def test_airflow_can_store_each(dagbag: "DagBag") -> None:
         again = DagSerialization.from_dict(DagSerialization.to_dict(dag))
         assert again.dag_id == dag.dag_id
         assert set(again.task_dict) == set(dag.task_dict)
+
+
+def test_any_day_can_be_backfilled_and_no_past_one_runs_by_itself(dagbag: "DagBag") -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    refresh = DagSerialization.from_dict(DagSerialization.to_dict(dagbag.dags["trailers_refresh"]))
+    first, last = (dt.datetime(1999, 12, day, tzinfo=dt.UTC) for day in (30, 31))
+    assert len(list(refresh.iter_dagrun_infos_between(first, last))) == 2
+    before = dt.datetime.now(dt.UTC).date()
+    by_itself = refresh.next_dagrun_info(last_automated_run_info=None)
+    after = dt.datetime.now(dt.UTC).date()
+    assert before <= by_itself.data_interval.end.date() <= after
 
 
 def test_every_pool_is_made_at_the_start(dagbag: "DagBag", airflow_database: None) -> None:
