@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
+from trailer_ml.records import BatchRef
 from trailer_ml.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,6 +97,14 @@ def test_pools_keep_what_an_operator_made_of_them(airflow_database: None) -> Non
     Pool.create_or_update_pool("download", slots=1, description="by hand", include_deferred=False)
     make_pools()
     assert Pool.get_pool("download").slots == 1
+
+
+def test_a_day_may_have_as_many_batches_as_it_can_name() -> None:
+    template = configparser.ConfigParser(interpolation=None)
+    template.read(PROJECT / "airflow.cfg.template")
+    BatchRef(listed_on=dt.date(2026, 11, 22), number=template.getint("core", "max_map_length") - 1)
+    with pytest.raises(ValidationError):
+        BatchRef(listed_on=dt.date(2026, 11, 22), number=template.getint("core", "max_map_length"))
 
 
 def test_airflow_knows_every_option_of_the_template_and_has_nothing_to_say_of_it(tmp_path: Path) -> None:
