@@ -43,9 +43,13 @@ def catalog_key(listed_on: dt.date) -> str:
     return f"catalog/listed={listed_on.isoformat()}/trailers.jsonl"
 
 
-def late_key(listed_on: dt.date, found_on: dt.date) -> str:
-    """Where trailers listed on a day are named that the crawl of another day found: that day's own file was written."""
-    return f"catalog/listed={listed_on.isoformat()}/late={found_on.isoformat()}.jsonl"
+def late_key(listed_on: dt.date, found_on: dt.date, try_number: int = 0) -> str:
+    """Where trailers listed on a day are named that the crawl of another day found: that day's own file was written.
+
+    A crawl that was cut off and done again may find others, and names these in a file of its own.
+    """
+    again = f".{try_number}" if try_number else ""
+    return f"catalog/listed={listed_on.isoformat()}/late={found_on.isoformat()}{again}.jsonl"
 
 
 def doubtful_key(trailer_id: str) -> str:
