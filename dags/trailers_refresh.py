@@ -6,8 +6,9 @@ the other DAGs → sums up.
 
 **Runs:** every night over the day before (a real `[start, end)` interval), as a backfill over any days, or by hand:
 with a day from the form, or without one for yesterday (UTC). A scheduled night also takes the nights that were missed
-before it (days that were not crawled, or not planned, `TRAILER_CATALOG_MAX_CATCH_UP_DAYS` back at most), and its
-summary counts them; a backfill or a run by hand takes its own days only.
+before it (days that were not crawled, or have a trailer in no batch or a batch without a shard,
+`TRAILER_CATALOG_MAX_CATCH_UP_DAYS` back at most), and its summary counts them; a backfill or a run by hand takes its
+own days only.
 
 **In:** the source named by `TRAILER_CATALOG_*`. **Out:** `catalog/`, `batches/`, `media/`, `shards/`, `quarantine/`
 in the store, and one event of the asset `trailer_shards` when there are new shards.
@@ -16,9 +17,9 @@ in the store, and one event of the asset `trailer_shards` when there are new sha
 wakes nobody.
 
 **When a batch fails:** the others go on, their shards are announced, and the last task then fails the run and names
-the lost batches. Clear that batch's failed task to try again. Trailers that are gone, broken or have to wait do not
-fail a batch: they are in `quarantine/`, with their reason, and those that wait are taken up by the first run after
-their time has come, whatever its days.
+the lost batches. Clear that batch's failed task to try again, or leave it to the next night. Trailers that are gone,
+broken or have to wait do not fail a batch: they are in `quarantine/`, with their reason, and those that wait are taken
+up by the first run after their time has come, whatever its days.
 """
 
 from typing import Any

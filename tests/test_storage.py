@@ -9,7 +9,7 @@ import pytest
 
 from trailer_ml.errors import ConflictError, MissingObjectError, SettingsError, StoreUnavailableError
 from trailer_ml.settings import Settings, StoreSettings
-from trailer_ml.storage import Store, encode_json, sha256_of, sha256_of_file
+from trailer_ml.storage import Store, Versioned, encode_json, sha256_of, sha256_of_file
 
 
 def test_an_immutable_object_is_created_once(store):
@@ -131,16 +131,20 @@ def test_a_setting_that_cannot_be_is_one_clear_error(store_settings, changes, me
             ask()
 
 
-def test_a_store_that_is_busy_with_the_key_has_not_said_that_it_is_there():
-    """AWS answers 409 when it is at the same key for somebody else; no server that runs here ever does."""
+@pytest.fixture
+def busy_store(monkeypatch):
+    """A store that answers writes as told, one after the other; AWS answers 409 and 404 so, and no server here does."""
+    monkeypatch.setattr("trailer_ml.storage._BUSY_WAITS_S", (0.0, 0.0, 0.0))
+    codes = []
 
     class Busy(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_PUT(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            answer = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
-            self.send_response(409)
+            status, code = codes.pop(0)
+            answer = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+            self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -152,10 +156,38 @@ def test_a_store_that_is_busy_with_the_key_has_not_said_that_it_is_there():
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        busy = Store(StoreSettings(endpoint_url=url, access_key_id="a", secret_access_key="b"))
-        with pytest.raises(StoreUnavailableError, match="answered ConditionalRequestConflict"):
-            busy.create_json("k", {})
+        yield Store(StoreSettings(endpoint_url=url, access_key_id="a", secret_access_key="b")), codes
         server.shutdown()
+
+
+BUSY, THERE, GONE, DONE = (
+    (409, "ConditionalRequestConflict"),
+    (412, "PreconditionFailed"),
+    (404, "NoSuchKey"),
+    (200, ""),
+)
+
+
+def test_a_store_that_is_busy_with_the_key_has_not_said_that_it_is_there(busy_store):
+    store, codes = busy_store
+    for last, is_new in ((DONE, True), (THERE, False)):
+        codes += [BUSY, BUSY, last]
+        assert store.create_json("k", {}) is is_new
+    codes += [BUSY] * 3
+    with pytest.raises(StoreUnavailableError, match="busy with k again and again"):
+        store.create_json("k", {})
+    assert codes == []
+
+
+@pytest.mark.parametrize("answer", [BUSY, THERE, GONE])
+def test_who_meets_another_at_a_swap_has_to_look_again(busy_store, tmp_path, answer):
+    store, codes = busy_store
+    codes += [answer, answer]
+    with pytest.raises(ConflictError):
+        store.swap_pointer("k", {}, Versioned({}, "tag"))
+    (tmp_path / "f").write_bytes(b"1")
+    with pytest.raises(ConflictError):
+        store.swap_file("k", tmp_path / "f", "tag")
 
 
 def test_json_bytes_depend_on_the_value_only():

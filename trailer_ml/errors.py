@@ -30,6 +30,11 @@ Does not belong here: handling. Who can do something about an error catches it t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class TrailerError(Exception):
     """Base of all; its message is one clear line for a person.
@@ -142,7 +147,20 @@ class CorruptShardError(PermanentError, ValueError):
 
 
 class TooManyLossesError(PermanentError):
-    """More of a batch was lost than the settings allow."""
+    """More of a batch was lost than the settings allow.
+
+    Args:
+        message: what happened.
+        lost: how many, by reason.
+        n_kept: how many came all the same, and stay.
+        size_bytes: of these.
+    """
+
+    def __init__(self, message: str, *, lost: Mapping[str, int], n_kept: int = 0, size_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.lost = lost
+        self.n_kept = n_kept
+        self.size_bytes = size_bytes
 
 
 class DataError(PermanentError, ValueError):

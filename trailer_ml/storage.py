@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 CHAMPION_KEY = "models/champion.json"
 CURRENT_INDEX_KEY = "index/current.json"
+_BUSY_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 _READERS = 8
 """Objects read at once; the way there is most of the time."""
 
@@ -41,9 +43,13 @@ def catalog_key(listed_on: dt.date) -> str:
     return f"catalog/listed={listed_on.isoformat()}/trailers.jsonl"
 
 
-def late_key(listed_on: dt.date, found_on: dt.date) -> str:
-    """Where trailers listed on a day are named that the crawl of another day found: that day's own file was written."""
-    return f"catalog/listed={listed_on.isoformat()}/late={found_on.isoformat()}.jsonl"
+def late_key(listed_on: dt.date, found_on: dt.date, try_number: int = 0) -> str:
+    """Where trailers listed on a day are named that the crawl of another day found: that day's own file was written.
+
+    A crawl that was cut off and done again may find others, and names these in a file of its own.
+    """
+    again = f".{try_number}" if try_number else ""
+    return f"catalog/listed={listed_on.isoformat()}/late={found_on.isoformat()}{again}.jsonl"
 
 
 def doubtful_key(trailer_id: str) -> str:
@@ -146,6 +152,18 @@ class Versioned(NamedTuple):
 
     value: dict[str, Any]
     etag: str
+
+
+class _BusyError(ConflictError):
+    """Two conditional writes of a key met, and this one was not done; AWS answers so, and no server that runs here."""
+
+
+_CONFLICTS = {
+    "PreconditionFailed": ConflictError,
+    "412": ConflictError,
+    "ConditionalRequestConflict": _BusyError,
+    "409": _BusyError,
+}
 
 
 class Store:
@@ -306,17 +324,16 @@ class Store:
         Returns:
             False where there is one already, which is left as it is.
         """
-        try:
-            with self._errors(key):
-                self._client.put_object(
-                    Body=data,
-                    ContentType=content_type,
-                    IfNoneMatch="*",
-                    **self._where(key),
-                )
-        except ConflictError:
-            return False
-        return True
+        for wait_s in _BUSY_WAITS_S:
+            try:
+                self._put_if(key, {"IfNoneMatch": "*"}, Body=data, ContentType=content_type)
+            except _BusyError:  # with somebody else's try, of which nobody knows how it ends: only asking again tells
+                time.sleep(wait_s)
+            except ConflictError:
+                return False
+            else:
+                return True
+        raise StoreUnavailableError(f"the object store is busy with {key} again and again")
 
     def create_json(self, key: str, value: object) -> bool:
         """Create an immutable JSON object; False where there is one already."""
@@ -342,9 +359,8 @@ class Store:
         Raises:
             ConflictError: it is not.
         """
-        condition = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
-        with path.open("rb") as file, self._errors(key):
-            self._client.put_object(Body=file, **self._where(key), **condition)
+        with path.open("rb") as file:
+            self._put_if(key, {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}, Body=file)
 
     def delete(self, key: str) -> None:
         """Delete an object; it is no error when there is none."""
@@ -367,13 +383,19 @@ class Store:
             ConflictError: it is not.
         """
         condition = {"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}
-        with self._errors(key):
-            self._client.put_object(
-                Body=encode_json(value),
-                ContentType="application/json",
-                **self._where(key),
-                **condition,
-            )
+        self._put_if(key, condition, Body=encode_json(value), ContentType="application/json")
+
+    def _put_if(self, key: str, condition: dict[str, str], **what: Any) -> None:
+        """Write an object under a condition.
+
+        Raises:
+            ConflictError: it does not hold, or another write of the key was under way, or what should match is gone.
+        """
+        try:
+            with self._errors(key):
+                self._client.put_object(**what, **self._where(key), **condition)
+        except MissingObjectError as error:
+            raise ConflictError(f"{key} was deleted by somebody else") from error
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -395,8 +417,8 @@ class Store:
             return self._wrong_bucket()
         if code in {"NoSuchKey", "404", "NotFound", "InvalidRange", "416"}:
             return MissingObjectError(f"there is no object {where}")
-        if code in {"PreconditionFailed", "412"}:
-            return ConflictError(f"{where} was changed by somebody else")
+        if code in _CONFLICTS:
+            return _CONFLICTS[code](f"{where} was changed by somebody else")
         if code in {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
             return SettingsError(f"the object store refuses these credentials ({code}) for {where}")
         return StoreUnavailableError(f"the object store answered {code} for {where}")

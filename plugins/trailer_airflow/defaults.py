@@ -7,8 +7,8 @@ from airflow.sdk import Context, CronTriggerTimetable, ExceptionRetryPolicy, Ret
 
 from trailer_ml.errors import PermanentError, RateLimitedError, RetryableError
 
-START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-"""No day before this one can be refreshed, not by backfill either."""
+START = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+"""No day before this one can be refreshed, not by backfill either. Nothing runs for it by itself: catchup is off."""
 
 ANSWER_WITHIN = dt.timedelta(days=3)
 """A question that nobody has answered by then is answered with no."""

@@ -10,7 +10,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from trailer_ml.records import BatchRef, Interval
-from trailer_ml.storage import catalog_key
+from trailer_ml.storage import shard_manifest_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +42,9 @@ def days_of_run(context: Mapping[str, Any], settings: Settings, store: Store) ->
     """The days that a run takes: those of its interval, and of a scheduled run also those that were missed before it.
 
     A night is missed when the scheduler is down, or when earlier runs that wait for their next try keep it from
-    starting; Airflow does not make up for it. A day counts as missed when it was not crawled, or was and what it lists
-    was not cut into batches, while some day before it was crawled: what came before the first was never asked for.
+    starting; Airflow does not make up for it. A day counts as missed when it was not crawled, while some day before it
+    was: what came before the first was never asked for. One that was crawled does when something it lists is in no
+    batch or a batch of it has no shard, unless another run is under way, which may be at just that.
 
     Returns:
         `start` and `end`, the days of `[start, end)`; `n_caught_up`, how many of them were missed; `n_left_out`, how
@@ -55,7 +56,9 @@ def days_of_run(context: Mapping[str, Any], settings: Settings, store: Store) ->
     if context["dag_run"].run_type != "scheduled" or not crawled:
         return found
     first = max(min(crawled), own.start - dt.timedelta(days=settings.catalog.max_catch_up_days))
-    missed = _find_missed(first, own.start, crawled, store)
+    days = Interval(start=first, end=own.start).days() if first < own.start else ()
+    is_alone = context["ti"].get_dr_count(context["dag_run"].dag_id, states=["running"]) <= 1
+    missed = [day for day in days if day not in crawled or (is_alone and _is_unfinished(day, store))]
     last = max(day for day in crawled if day <= first)
     found["n_left_out"] = max(0, (first - last).days - 1)
     if missed:
@@ -66,11 +69,16 @@ def days_of_run(context: Mapping[str, Any], settings: Settings, store: Store) ->
     return found
 
 
-def _find_missed(first: dt.date, end: dt.date, crawled: set[dt.date], store: Store) -> list[dt.date]:
-    """The days of `[first, end)` that were not crawled, or list trailers of which none is in a batch."""
-    planned = _days_below("batches", store)
-    days = [first + dt.timedelta(days=n) for n in range((end - first).days)]
-    return [day for day in days if day not in crawled or (day not in planned and store.size_of(catalog_key(day)))]
+def _is_unfinished(day: dt.date, store: Store) -> bool:
+    """Whether a batch of the day has no shard, or something that it lists is in no batch."""
+    from trailer_ml.catalog.listing import list_batches, read_batch_ids, read_taken_down, read_trailers
+
+    batches = list_batches(store, day)
+    if any(not store.exists(shard_manifest_key(batch)) for batch in batches):
+        return True
+    planned = {trailer_id for batch in batches for trailer_id in read_batch_ids(store, batch)}
+    listed = {trailer.trailer_id for trailer in read_trailers(store, day)}
+    return bool(listed - planned - read_taken_down(store))
 
 
 def _days_below(folder: str, store: Store) -> set[dt.date]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.sdk.observability.stats import Stats
 
 from trailer_airflow.settings import open_stage
+from trailer_ml.errors import TooManyLossesError
 from trailer_ml.records import DownloadSummary, EmbedSummary, ShardSummary
 
 if TYPE_CHECKING:
@@ -41,9 +42,16 @@ class Work(NamedTuple):
 
 
 def run_stage(name: str, step: Callable[..., Record], *arguments: Any) -> dict[str, Any]:
-    """Call a step with this task's settings and store, tell what it took, and give back its record as JSON."""
+    """Call a step with this task's settings and store, tell what it took, and give back its record as JSON.
+
+    What a batch lost is told as well when it is so much that the step fails: nobody else would hear of it.
+    """
     started = time.monotonic()
-    done = step(*arguments, *open_stage())
+    try:
+        done = step(*arguments, *open_stage())
+    except TooManyLossesError as error:
+        _tell(name, Work(error.n_kept, error.size_bytes, error.lost), time.monotonic() - started)
+        raise
     _tell(name, count_work(done), time.monotonic() - started)
     return done.to_json()
 

@@ -12,7 +12,7 @@ import pytest
 
 from trailer_ml.catalog.batches import plan_batches
 from trailer_ml.catalog.crawl import _keep_set_aside, _read_set_aside, crawl_catalog
-from trailer_ml.catalog.listing import read_batch_ids, read_trailers
+from trailer_ml.catalog.listing import read_batch_ids, read_late, read_trailers
 from trailer_ml.errors import (
     ChildTimeoutError,
     RateLimitedError,
@@ -444,6 +444,18 @@ def test_a_title_that_did_not_come_is_listed_when_it_does(site, crawl_settings, 
     assert b"imdb-vi1" in after[late]
     assert not crawl_catalog(NEXT_DAY, crawl_settings, store).is_new
     assert all_objects(store) == after
+
+    # The crawl was cut off before its last file, and when it is done again the other one has come, too.
+    store.delete("catalog/listed=2026-11-21/trailers.jsonl")
+    key = f"quarantine/catalog/imdb-{ids[1]}.json"
+    entry = Quarantine.model_validate(store.read_json(key))
+    store.put_json(key, entry.model_copy(update={"retry_at": entry.retry_at - dt.timedelta(days=1)}).to_json())
+    site.put_title(ids[1], "Film 2", [site.video(2, title_id=ids[1])])
+    assert crawl_catalog(NEXT_DAY, crawl_settings, store).n_late == 1
+    again = all_objects(store)
+    assert again.keys() - after.keys() == {late.replace(".jsonl", ".1.jsonl")}
+    assert again[late] == after[late]
+    assert read_late(store, NEXT_DAY) == {DAY: {"imdb-vi1", "imdb-vi2"}}
 
 
 def test_a_title_that_never_comes_is_given_up(store):

@@ -1,6 +1,7 @@
 """What holds for every DAG file: it is listed, light, documented, short, and Airflow can store what it says."""
 
 import configparser
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
+from trailer_ml.records import BatchRef
 from trailer_ml.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +69,18 @@ def test_airflow_can_store_each(dagbag: "DagBag") -> None:
         assert set(again.task_dict) == set(dag.task_dict)
 
 
+def test_any_day_can_be_backfilled_and_no_past_one_runs_by_itself(dagbag: "DagBag") -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    refresh = DagSerialization.from_dict(DagSerialization.to_dict(dagbag.dags["trailers_refresh"]))
+    first, last = (dt.datetime(1999, 12, day, tzinfo=dt.UTC) for day in (30, 31))
+    assert len(list(refresh.iter_dagrun_infos_between(first, last))) == 2
+    before = dt.datetime.now(dt.UTC).date()
+    by_itself = refresh.next_dagrun_info(last_automated_run_info=None)
+    after = dt.datetime.now(dt.UTC).date()
+    assert before <= by_itself.data_interval.end.date() <= after
+
+
 def test_every_pool_is_made_at_the_start(dagbag: "DagBag", airflow_database: None) -> None:
     from airflow.models.pool import Pool
 
@@ -82,6 +97,14 @@ def test_pools_keep_what_an_operator_made_of_them(airflow_database: None) -> Non
     Pool.create_or_update_pool("download", slots=1, description="by hand", include_deferred=False)
     make_pools()
     assert Pool.get_pool("download").slots == 1
+
+
+def test_a_day_may_have_as_many_batches_as_it_can_name() -> None:
+    template = configparser.ConfigParser(interpolation=None)
+    template.read(PROJECT / "airflow.cfg.template")
+    BatchRef(listed_on=dt.date(2026, 11, 22), number=template.getint("core", "max_map_length") - 1)
+    with pytest.raises(ValidationError):
+        BatchRef(listed_on=dt.date(2026, 11, 22), number=template.getint("core", "max_map_length"))
 
 
 def test_airflow_knows_every_option_of_the_template_and_has_nothing_to_say_of_it(tmp_path: Path) -> None:

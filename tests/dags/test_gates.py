@@ -23,7 +23,15 @@ from trailer_airflow.runs import (
 from trailer_ml.errors import RateLimitedError, SourceBlockedError, SourceUnavailableError
 from trailer_ml.records import BatchRef
 from trailer_ml.settings import Settings
-from trailer_ml.storage import CHAMPION_KEY, Store, batch_key, catalog_key
+from trailer_ml.storage import (
+    CHAMPION_KEY,
+    Store,
+    batch_key,
+    catalog_key,
+    encode_json,
+    shard_manifest_key,
+    tombstone_key,
+)
 
 MIDNIGHT = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 SHARD = {"batch": {"listed_on": "2026-11-22", "number": 0}, "count": 11, "rejected": {"corrupt": 1}}
@@ -33,12 +41,28 @@ FOUND = {"n_listed": 24, "set_aside": {"no_trailer": 1, "not_a_movie": 1}}
 
 class Run(NamedTuple):
     run_type: str
+    dag_id: str = "trailers_refresh"
+
+
+class RunningTask(NamedTuple):
+    """The task that asks, as far as it is asked: how many runs are under way, its own among them."""
+
+    n_running: int
+
+    def get_dr_count(self, dag_id: str, states: list[str]) -> int:
+        assert (dag_id, states) == ("trailers_refresh", ["running"])
+        return self.n_running
 
 
 def _context(
-    day: str | None, start: dt.datetime | None = None, end: dt.datetime | None = None, run_type: str = "manual"
+    day: str | None,
+    start: dt.datetime | None = None,
+    end: dt.datetime | None = None,
+    run_type: str = "manual",
+    n_running: int = 1,
 ) -> dict[str, Any]:
     return {
+        "ti": RunningTask(n_running),
         "params": {"listed_on": day},
         "data_interval_start": start,
         "data_interval_end": end,
@@ -50,9 +74,11 @@ def _day(number: int) -> dt.date:
     return dt.date(2026, 11, number)
 
 
-def _days(settings: Settings, store: Store, run_type: str = "scheduled", day: str | None = None) -> tuple[Any, ...]:
+def _days(
+    settings: Settings, store: Store, run_type: str = "scheduled", day: str | None = None, n_running: int = 1
+) -> tuple[Any, ...]:
     """What a run over 2026-11-22 takes: from when on, how many missed days, how many left out."""
-    context = _context(day, MIDNIGHT, MIDNIGHT + dt.timedelta(days=1), run_type)
+    context = _context(day, MIDNIGHT, MIDNIGHT + dt.timedelta(days=1), run_type, n_running)
     found = days_of_run(context, settings, store)
     assert found["end"] == "2026-11-23" or day
     return found["start"], found["n_caught_up"], found["n_left_out"]
@@ -60,13 +86,11 @@ def _days(settings: Settings, store: Store, run_type: str = "scheduled", day: st
 
 @pytest.fixture
 def crawl(store: Store) -> Callable[..., None]:
-    """Leaves days of November as a crawl does, that found something or not, and the planning after it."""
+    """Leaves days of November as a crawl does that found nothing."""
 
-    def leave(*days: int, lines: bytes = b"", n_batches: int = 0) -> None:
+    def leave(*days: int) -> None:
         for day in days:
-            store.create_bytes(catalog_key(_day(day)), lines)
-            for number in range(n_batches):
-                store.create_json(batch_key(BatchRef(listed_on=_day(day), number=number)), {"trailer_ids": []})
+            store.create_bytes(catalog_key(_day(day)), b"")
 
     return leave
 
@@ -100,13 +124,34 @@ def test_so_many_days_back_and_no_further(
     assert _days(settings, store) == ("2026-11-09", 13, 0)
 
 
-def test_what_was_crawled_and_never_planned_was_missed_too(
-    settings: Settings, store: Store, crawl: Callable[..., None]
+def test_a_day_that_was_crawled_and_is_not_finished_was_missed_too(
+    settings: Settings, store: Store, crawl: Callable[..., None], make_trailer: Callable[..., Any]
 ) -> None:
-    crawl(18, 21, lines=b"{}\n", n_batches=2)
-    crawl(19)  # nothing was listed, so there is nothing to plan
-    crawl(20, lines=b"{}\n")
-    assert _days(settings, store) == ("2026-11-20", 1, 0)
+    crawl(18, 19)  # nothing was listed, so there is nothing to plan
+    trailers = [make_trailer(number, _day(20)) for number in range(3)]
+    lines = b"".join(encode_json(trailer.to_json()) for trailer in trailers)
+    store.create_bytes(catalog_key(_day(20)), lines)
+    crawl(21)
+    first, second = (BatchRef(listed_on=_day(20), number=number) for number in range(2))
+    missed, finished = ("2026-11-20", 1, 0), ("2026-11-22", 0, 0)
+    assert _days(settings, store) == missed  # never planned
+    store.create_json(batch_key(first), {"trailer_ids": [trailer.trailer_id for trailer in trailers[:2]]})
+    store.create_json(shard_manifest_key(first), {})
+    assert _days(settings, store) == missed  # the planning was killed half-way
+    store.create_json(batch_key(second), {"trailer_ids": [trailers[2].trailer_id]})
+    assert _days(settings, store) == missed  # the run was given up before the second shard
+    assert _days(settings, store, n_running=2) == finished  # or it is just being made
+    store.create_json(shard_manifest_key(second), {})
+    assert _days(settings, store) == finished
+
+
+def test_a_trailer_that_was_taken_down_is_not_waited_for(
+    settings: Settings, store: Store, make_trailer: Callable[..., Any]
+) -> None:
+    trailer = make_trailer(0, _day(20))
+    store.create_bytes(catalog_key(_day(20)), encode_json(trailer.to_json()))
+    store.create_json(tombstone_key(trailer.trailer_id), {})
+    assert _days(settings, store) == ("2026-11-21", 1, 0)
 
 
 def test_the_form_wins_over_the_interval() -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _contents(store: Store) -> dict[str, bytes]:
 def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
     run_dag: Callable[..., Any], statsd: Any, settings: Settings, store: Store, site: tuple[World, str]
 ) -> None:
-    """The night over the last day was missed, and nothing was listed on the day of the next one."""
+    """One day was planned and no more, the night over the next was missed, and nothing was listed on that after it."""
     day = DAYS[2]
     crawl_catalog(Interval.of_day(DAYS[1]), settings, store)
     plan_batches(Interval.of_day(DAYS[1]), settings, store)
@@ -70,15 +71,19 @@ def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
     ran = run_dag("trailers_refresh", {}, logical_date=midnight, is_scheduled=True, environ=statsd.environ)
     assert ran.state == "success", ran.log[-6000:]
     summary = ran.returned["summary/-1"]
-    assert (summary["start"], summary["end"], summary["n_caught_up"]) == (f"{day}", f"{next_but_one}", 1)
+    assert (summary["start"], summary["end"], summary["n_caught_up"]) == (f"{DAYS[1]}", f"{next_but_one}", 2)
     n_shards = len(list_shards(store))
     assert n_shards == summary["n_batches"] > 0
-    assert ran.names["batch.shard/0"] == f"listed={day}/0000"
+    assert ran.names["batch.shard/0"] == f"listed={DAYS[1]}/0000"
     (event,) = ran.events
     assert event["asset"] == "trailer_shards"
-    assert event["extra"] == {"listed_on": [f"{day}"], "n_shards": n_shards, "n_trailers": summary["n_sharded"]}
-    listed = sum(clip.listed_on == day and clip.oddity != "series" for clip in site[0].clips)
-    assert summary["n_listed"] == listed
+    assert event["extra"] == {
+        "listed_on": [f"{DAYS[1]}", f"{day}"],
+        "n_shards": n_shards,
+        "n_trailers": summary["n_sharded"],
+    }
+    listed = Counter(clip.listed_on for clip in site[0].clips if clip.oddity != "series")
+    assert summary["n_listed"] == listed[DAYS[1]] + listed[day]
     for key, value in ran.returned.items():
         assert len(json.dumps(value)) < 1024, key
     assert store.read_bytes(catalog_key(next_but_one - dt.timedelta(days=1))) == b""
@@ -100,12 +105,12 @@ def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
     assert again.tasks["announce/-1"] == "skipped"
     assert again.events == []
     found = again.returned["summary/-1"]
-    assert (found["n_listed"], found["n_caught_up"]) == (listed, 0)
+    assert (found["n_listed"], found["n_caught_up"]) == (listed[day], 0)
     assert _contents(store) == before
 
 
 def test_a_bad_batch_fails_the_run_and_harms_no_other(
-    run_dag: Callable[..., Any], settings: Settings, store: Store, site: tuple[World, str]
+    run_dag: Callable[..., Any], statsd: Any, settings: Settings, store: Store, site: tuple[World, str]
 ) -> None:
     day = site[0].odd("corrupt").listed_on.isoformat()
     small = settings.model_copy(
@@ -116,7 +121,7 @@ def test_a_bad_batch_fails_the_run_and_harms_no_other(
             "shards": settings.shards.model_copy(update={"max_loss_share": 0.0, "min_losses": 1}),
         }
     )
-    ran = run_dag("trailers_refresh", {"listed_on": day}, changed=small)
+    ran = run_dag("trailers_refresh", {"listed_on": day}, changed=small, environ=statsd.environ)
     states = {name: state for name, state in ran.tasks.items() if name.startswith("batch.shard/")}
     assert ran.state == "failed", ran.log[-6000:]
     assert "success" in states.values()
@@ -124,6 +129,13 @@ def test_a_bad_batch_fails_the_run_and_harms_no_other(
     lost = [name for name, state in ran.tasks.items() if state == "failed" and name.startswith("batch.")]
     assert lost
     assert {ran.tries[name] for name in lost} == {1}  # a permanent error is not tried again
+    told = _sum_up(statsd.lines())  # what the alert TrailersLost asks for
+    assert sum(n for name, n in told.items() if name.startswith("airflow.trailer_ml.lost,stage=download,")) >= len(
+        [name for name in lost if name.startswith("batch.download/")]
+    )
+    assert sum(n for name, n in told.items() if name.startswith("airflow.trailer_ml.lost,stage=shard,")) >= len(
+        [name for name in lost if name.startswith("batch.shard/")]
+    )
     assert ran.tasks["announce/-1"] == "success"
     assert ran.tasks["summary/-1"] == "failed"
     (event,) = ran.events

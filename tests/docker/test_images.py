@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import string
 import subprocess
 import sysconfig
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trailer_ml.demo.services import free_port
 from trailer_ml.settings import load_settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -72,8 +74,40 @@ def test_every_service_starts_again_and_says_how_it_is() -> None:
     for name, service in SERVICES.items():
         assert service["restart"] == ("no" if name == "init" else "unless-stopped"), name
         assert "healthcheck" in service or name in from_image | {"init"}, name
-        if service["image"].startswith("trailer-ml"):
-            assert service["cap_drop"] == ["ALL"], name
+
+
+def test_no_service_is_root_or_can_become_it() -> None:
+    for name, service in SERVICES.items():
+        is_ours = service["image"].startswith("trailer-ml")  # the Dockerfile says who runs it
+        assert service.get("user", "50000" if is_ours else "root") not in {"root", "0"}, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no Redis here: .ci/system-packages cluster")
+def test_redis_asks_for_a_password_and_its_health_check_has_it(tmp_path: Path) -> None:
+    service, port = SERVICES["redis"], free_port()
+    (tmp_path / "redis_password").write_text("sesame")
+
+    def here(text: str) -> str:
+        text = text.replace("$$", "$").replace("/run/secrets", str(tmp_path)).replace("/data", str(tmp_path))
+        text = text.replace("appendonly yes", f"appendonly yes\nport {port}\nbind 127.0.0.1")
+        return text.replace("redis-cli", f"redis-cli -p {port}")
+
+    def is_healthy() -> bool:
+        return not subprocess.run(["sh", "-c", here(service["healthcheck"]["test"][1])], check=False).returncode
+
+    server = subprocess.Popen([*service["command"][:-1], here(service["command"][-1])], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not is_healthy():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (tmp_path / "redis_password").write_text("wrong")
+        assert not is_healthy()
+    finally:
+        server.terminate()
+        server.wait(60)
 
 
 def test_whoever_asks_airflow_how_it_is_has_its_secrets() -> None:

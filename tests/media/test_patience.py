@@ -88,8 +88,10 @@ def test_a_batch_whose_losses_are_allowed_goes_on_without_them(
     urls = {f"t{number}": f"{fault_site.url}/none-{number}" for number in range(3)}
     urls["zz"] = fault_site.put("/fine.mp4", fault_site.send(videos["silent"].read_bytes()))
     batch = make_batch(urls)
-    with pytest.raises(TooManyLossesError, match=r"3 of 4 .*gone 3.*MAX_LOSS_SHARE"):
+    with pytest.raises(TooManyLossesError, match=r"3 of 4 .*gone 3.*MAX_LOSS_SHARE") as raised:
         download_batch(batch, media_settings, store)
+    size_bytes = store.read_json("media/zz.json")["size_bytes"]
+    assert (raised.value.lost, raised.value.n_kept, raised.value.size_bytes) == ({"gone": 3}, 1, size_bytes)
     assert store.exists("media/zz.json")
     let_time_pass(store)
     summary = download_batch(batch, with_media(media_settings, max_loss_share=1.0), store)

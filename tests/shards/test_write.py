@@ -122,13 +122,16 @@ def test_too_many_losses_fail_the_task_and_say_why(
     settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
 ) -> None:
     batch = put_batch([TEXT, films[0], b"", "gone", TEXT[:9]])
-    with pytest.raises(TooManyLossesError, match=r"3 of the 4 trailers of listed=2026-11-20/0000 cannot be used"):
+    with pytest.raises(
+        TooManyLossesError, match=r"3 of the 4 trailers of listed=2026-11-20/0000 cannot be used"
+    ) as raised:
         write_shard(batch, settings, store)
 
     assert list(store.list_keys("shards/")) == []
     assert list(store.list_keys("thumbs/")) == []
     entries = [Quarantine.model_validate(store.read_json(key)) for key in store.list_keys("quarantine/shard/")]
     assert {(entry.reason, entry.is_permanent) for entry in entries} == {("not_a_video", False), ("empty", False)}
+    assert {entry.reason for entry in entries} == set(raised.value.lost)
 
     assert write_shard(batch, with_shards(settings, max_loss_share=0.9), store).count == 1
     assert all(store.read_json(key)["is_permanent"] for key in store.list_keys("quarantine/shard/"))

@@ -10,6 +10,7 @@ Does not belong here: how a source is read (source.py and the modules it names),
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -70,7 +71,8 @@ def crawl_catalog(interval: Interval, settings: Settings, store: Store) -> Catal
     late = [trailer for trailer in new if trailer.listed_on in crawled]
     _keep_set_aside(set_aside, known, store)
     for day in sorted({trailer.listed_on for trailer in late}):
-        _create_file(late_key(day, missing[-1]), day, late, store)
+        tries = (late_key(day, missing[-1], number) for number in itertools.count())
+        next(key for key in tries if _create_file(key, day, late, store))
     for day in missing:
         _create_file(catalog_key(day), day, new, store)
     for name in sorted(known.keys() & {name for trailer in new for name in (trailer.film_id, trailer.trailer_id)}):
@@ -130,10 +132,11 @@ def _summary(
     )
 
 
-def _create_file(key: str, day: dt.date, trailers: Iterable[Trailer], store: Store) -> None:
+def _create_file(key: str, day: dt.date, trailers: Iterable[Trailer], store: Store) -> bool:
+    """Name those of a day in a file; False where that file is there and names others."""
     of_day = sorted((each for each in trailers if each.listed_on == day), key=lambda trailer: trailer.trailer_id)
-    lines = (encode_json(trailer.to_json()) for trailer in of_day)
-    store.create_bytes(key, b"".join(lines), "application/jsonl")
+    data = b"".join(encode_json(trailer.to_json()) for trailer in of_day)
+    return store.create_bytes(key, data, "application/jsonl") or store.read_bytes(key) == data
 
 
 def _read_set_aside(store: Store) -> dict[str, Quarantine]:

@@ -40,7 +40,8 @@ def read_late(store: Store, interval: Interval) -> dict[dt.date, frozenset[str]]
     """By listing date: the ids that the crawl of the interval found, when the files of their days were written."""
     found: dict[dt.date, frozenset[str]] = {}
     for day, keys in _list_files(store):
-        late = [key for found_on in interval.days() if (key := late_key(day, found_on)) in keys]
+        heads = tuple(late_key(day, found_on).removesuffix("jsonl") for found_on in interval.days())
+        late = [key for key in keys if key.startswith(heads)]
         if late:
             found[day] = frozenset(trailer.trailer_id for key in late for trailer in _read_file(store, key))
     return found

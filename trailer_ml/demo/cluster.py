@@ -160,7 +160,9 @@ def run_redis() -> Iterator[tuple[Server, str]]:
         lines = [f"bind {LOOPBACK}", f"port {port}", f"requirepass {password}", f"dir {folder}", 'save ""',
                  "appendonly yes", "appendfsync always"]  # fmt: skip
         write_private(folder / "redis.conf", "\n".join(lines) + "\n")
-        is_ready = ["redis-cli", "-h", LOOPBACK, "-p", str(port), "ping"]
+        # without the password redis-cli ends with 0 as well, and so it does while the log is read
+        ask = f"REDISCLI_AUTH=$(sed -n 's/^requirepass //p' {folder}/redis.conf) redis-cli -h {LOOPBACK} -p {port} ping"
+        is_ready = ["sh", "-c", f"{ask} | grep -q PONG"]
         with _running(Server([program, str(folder / "redis.conf")], folder, is_ready)) as server:
             yield server, f"redis://:{password}@{LOOPBACK}:{port}/0"
 

@@ -71,7 +71,13 @@ def download_batch(batch: BatchRef, settings: Settings, store: Store) -> Downloa
             due[trailer.trailer_id] = trailer
     sizes, lost = _fetch(due, settings, store)
     waiting |= {entry.id: entry.reason for _, entry in lost}
-    _check_losses(batch, waiting, len(trailers), settings.media, store)
+    if too_many := _find_too_many(batch, waiting, len(trailers), settings.media, store):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in too_many.most_common())
+        raise TooManyLossesError(
+            f"{too_many.total()} of {len(trailers)} trailers of {batch.path} did not come ({reasons}); they wait and "
+            "are tried again. TRAILER_MEDIA_MAX_LOSS_SHARE says how many are allowed: raise it to go on without them",
+            lost=too_many, n_kept=len(sizes), size_bytes=sum(sizes),
+        )  # fmt: skip
     for outcome, entry in lost:
         if _is_final(outcome, entry, settings.media):
             _give_up(entry, store)
@@ -216,20 +222,20 @@ def _in_seconds(wait_s: float) -> dt.datetime:
     return (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=wait_s)).replace(microsecond=0)
 
 
-def _check_losses(batch: BatchRef, lost: Mapping[str, str], n_planned: int, media: MediaSettings, store: Store) -> None:
-    """Raise if too many are lost, by id and reason; what an earlier batch lost already is no news."""
+def _find_too_many(
+    batch: BatchRef, lost: Mapping[str, str], n_planned: int, media: MediaSettings, store: Store
+) -> Counter[str]:
+    """What was lost (by id and reason), counted by reason; nothing where it is as much as the settings allow.
+
+    What an earlier batch lost already is no news.
+    """
 
     def are_too_many(n_lost: int) -> bool:
         return n_lost >= media.min_losses and n_lost > media.max_loss_share * n_planned
 
     if not are_too_many(len(lost)):
-        return
+        return Counter()
     earlier = [other for other in list_batches(store, batch.listed_on) if other.number < batch.number]
     known = {trailer_id for other in earlier for trailer_id in read_batch_ids(store, other)}
     news = Counter(reason for trailer_id, reason in lost.items() if trailer_id not in known)
-    if are_too_many(news.total()):
-        reasons = ", ".join(f"{reason} {count}" for reason, count in news.most_common())
-        raise TooManyLossesError(
-            f"{news.total()} of {n_planned} trailers of {batch.path} did not come ({reasons}); they wait and are tried "
-            "again. TRAILER_MEDIA_MAX_LOSS_SHARE says how many are allowed: raise it to go on without them"
-        )
+    return news if are_too_many(news.total()) else Counter()

@@ -159,7 +159,8 @@ def _check_losses(batch: BatchRef, results: dict[str, _Result], shards: ShardSet
         reasons = dict(Counter(each.reason for each in lost))
         raise TooManyLossesError(
             f"{len(lost)} of the {len(results)} trailers of {batch.path} cannot be used: {reasons}; "
-            "TRAILER_SHARDS_MAX_LOSS_SHARE says how many are allowed"
+            "TRAILER_SHARDS_MAX_LOSS_SHARE says how many are allowed",
+            lost=reasons,
         )
 
 
