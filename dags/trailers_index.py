@@ -5,7 +5,8 @@ another) → embeds them (mapped, many shards a task:
 TensorFlow's import costs more than they do) → builds an Annoy index aside → verifies it against exact search →
 publishes it by conditional swap, or keeps the old one, says why, and asks a person (`trailers_approve`) → sums up.
 
-**Runs:** every night, and when new shards or another champion are announced.
+**Runs:** every night, when new shards or another champion are announced, and by hand (the form has publication in any
+case).
 
 **In:** `shards/`, `models/champion.json`. **Out:** `embeddings/<model>/`, `index/<version>/`, `index/current.json`.
 
@@ -24,6 +25,7 @@ from airflow.sdk import AssetOrTimeSchedule, TriggerRule, dag, get_current_conte
 from trailer_airflow.approval import ASK, question_about_index
 from trailer_airflow.assets import MODEL, SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, from_now_on
+from trailer_airflow.forms import INDEX
 from trailer_airflow.notify import Tell, due_within
 from trailer_airflow.runs import skip_without_champion, stop_without_plan, sum_up_index
 from trailer_airflow.settings import open_stage
@@ -38,6 +40,7 @@ from trailer_ml.records import EmbedChunk
     default_args=DEFAULT_ARGS,
     on_failure_callback=Tell("failed"),
     deadline=due_within(hours=6),
+    params=INDEX,
     tags=["trailers"],
     doc_md=__doc__,
 )
@@ -73,10 +76,10 @@ def trailers_index() -> None:
         return verify_index(built["version"], *open_stage()).to_json()
 
     @task(multiple_outputs=False)
-    def publish(verified: dict[str, Any]) -> dict[str, Any]:
+    def publish(verified: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         from trailer_ml.index.publish import publish_index
 
-        return publish_index(verified["version"], *open_stage()).to_json()
+        return publish_index(verified["version"], *open_stage(), is_forced=params["force"]).to_json()
 
     @task(multiple_outputs=False)
     def question(published: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ listed on them → plans batches → for each batch: downloads → makes a shard
 the other DAGs → sums up.
 
 **Runs:** every night over the day before (a real `[start, end)` interval), as a backfill over any days, or by hand:
-with a day from the form, or without one for yesterday (UTC). A scheduled night also takes the nights that were missed
+with a day or several from the form, or without one for yesterday (UTC), and with reasons from the form for which
+trailers of any day were lost: these are tried again. A scheduled night also takes the nights that were missed
 before it (days that were not crawled, or have a trailer in no batch or a batch without a shard,
 `TRAILER_CATALOG_MAX_CATCH_UP_DAYS` back at most), and its summary counts them; a backfill or a run by hand takes its
 own days only.
@@ -24,10 +25,11 @@ up by the first run after their time has come, whatever its days.
 
 from typing import Any
 
-from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task, task_group
+from airflow.sdk import CronDataIntervalTimetable, TriggerRule, dag, get_current_context, task, task_group
 
 from trailer_airflow.assets import SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, START
+from trailer_airflow.forms import REFRESH
 from trailer_airflow.notify import Tell, due_within
 from trailer_airflow.runs import days_of_run, interval_of_days, read_batch, shards_event, sum_up
 from trailer_airflow.settings import open_stage
@@ -42,15 +44,7 @@ from trailer_airflow.stages import run_stage
     default_args=DEFAULT_ARGS,
     on_failure_callback=Tell("failed"),
     deadline=due_within(hours=12),
-    params={
-        "listed_on": Param(
-            None,
-            type=["null", "string"],
-            format="date",
-            title="Listed on",
-            description="The day whose listing is crawled. Empty: the run's own interval, or yesterday (UTC).",
-        )
-    },
+    params=REFRESH,
     tags=["trailers"],
     doc_md=__doc__,
 )
@@ -69,10 +63,13 @@ def trailers_refresh() -> None:
         return crawl_catalog(interval_of_days(days), *open_stage()).to_json()
 
     @task
-    def plan(days: dict[str, Any], found: dict[str, Any]) -> list[dict[str, Any]]:
+    def plan(days: dict[str, Any], found: dict[str, Any], params: dict[str, Any]) -> list[dict[str, Any]]:
+        from trailer_ml.catalog.again import try_again
         from trailer_ml.catalog.batches import plan_batches
 
-        return [batch.to_json() for batch in plan_batches(interval_of_days(days), *open_stage())]
+        settings, store = open_stage()
+        try_again(params["retry"], store)
+        return [batch.to_json() for batch in plan_batches(interval_of_days(days), settings, store)]
 
     @task(pool="download", map_index_template="{{ batch }}", multiple_outputs=False)
     def download(planned: dict[str, Any]) -> dict[str, Any]:

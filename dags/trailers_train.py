@@ -5,9 +5,9 @@ more and more trainable layers → retrieval and near-duplicates on films never 
 beats the champion and finds no fewer near-duplicates → tells the index; if it does not, asks a person
 (`trailers_approve`), and the champion stays → sums up.
 
-**Runs:** every Sunday, by hand, and when new shards come while there is no champion yet and enough films are there
-(`TRAILER_MODEL_MIN_FILMS`). In every other case new shards are no reason to train: the first task is skipped and
-says so.
+**Runs:** every Sunday, by hand (the form has epochs, a seed, and promotion in any case), and when new shards come
+while there is no champion yet and enough films are there (`TRAILER_MODEL_MIN_FILMS`). In every other case new shards
+are no reason to train: the first task is skipped and says so.
 
 **In:** `shards/`, and `media/` of some held-out trailers. **Out:** `models/<version>/`, `models/champion.json`, and an
 event of the asset `trailer_model` when the new model has become the champion.
@@ -27,6 +27,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from trailer_airflow.approval import ASK, question_about_model
 from trailer_airflow.assets import MODEL, SHARDS
 from trailer_airflow.defaults import DEFAULT_ARGS, GPU, from_now_on
+from trailer_airflow.forms import TRAIN, training_settings
 from trailer_airflow.notify import Tell, due_within
 from trailer_airflow.runs import sum_up_training, training_reason
 from trailer_airflow.settings import open_stage
@@ -40,6 +41,7 @@ from trailer_ml.records import DatasetRef, Evaluation
     default_args=DEFAULT_ARGS,
     on_failure_callback=Tell("failed"),
     deadline=due_within(hours=48),
+    params=TRAIN,
     tags=["trailers"],
     doc_md=__doc__,
 )
@@ -49,10 +51,11 @@ def trailers_train() -> None:
         return training_reason(get_current_context()["dag_run"].run_type, *open_stage())
 
     @task(multiple_outputs=False)
-    def assemble(reason: str) -> dict[str, Any]:
+    def assemble(reason: str, params: dict[str, Any]) -> dict[str, Any]:
         from trailer_ml.model.dataset import assemble_dataset
 
-        return assemble_dataset(*open_stage()).to_json()
+        settings, store = open_stage()
+        return assemble_dataset(training_settings(params, settings), store).to_json()
 
     @task(**GPU, multiple_outputs=False)
     def warm_up(dataset: dict[str, Any]) -> dict[str, Any]:
@@ -73,10 +76,11 @@ def trailers_train() -> None:
         return evaluate_model(DatasetRef.model_validate(dataset), *open_stage()).to_json()
 
     @task(multiple_outputs=False)
-    def promote(evaluation: dict[str, Any]) -> dict[str, Any]:
+    def promote(evaluation: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         from trailer_ml.model.registry import promote_model
 
-        return promote_model(Evaluation.model_validate(evaluation), *open_stage()).to_json()
+        measured = Evaluation.model_validate(evaluation)
+        return promote_model(measured, *open_stage(), is_forced=params["force"]).to_json()
 
     @task(outlets=[MODEL])
     def announce(dataset: dict[str, Any], promotion: dict[str, Any]) -> None:

@@ -26,7 +26,8 @@ wait is longer than `TRAILER_MEDIA_MAX_WAIT_S`.
 
 Nobody is **given up** in a batch that lost more than `TRAILER_MEDIA_MAX_LOSS_SHARE`: all of it waits
 ([why](decisions/0004-retry-batches.md)). What waits is given up, too, after failing in `TRAILER_MEDIA_GIVE_UP_AFTER`
-runs. The last column:
+runs. `trailer-ml retry REASON`, or *Try again* in the form of `trailers_refresh`, has all that was lost for a reason
+tried again now, whether it waits or was given up. The last column:
 
 - *source*: after three in a row its host is not asked for the rest of the batch.
 - *doubted*: a whole source may look like this for an hour, so it waits, and is given up only after

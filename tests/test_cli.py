@@ -377,6 +377,10 @@ def test_where_nothing_is_shown_it_is_said_why(run):
         assert one_line(err).startswith("trailer-ml: no")
 
 
+def test_what_is_to_be_tried_again_is_counted(run):
+    assert json.loads(run("retry", "gone", "drm", "--json")[1]) == {"n_by_reason": {"gone": 0, "drm": 0}}
+
+
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
     (tmp_path / "file").touch()
     status, _, err = run("extract", "a.mp4", "--out", tmp_path / "file")

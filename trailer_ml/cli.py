@@ -97,6 +97,13 @@ def review(context: Context) -> Iterator[Record]:
         yield from list_doubtful(context.store)
 
 
+def retry(context: Context) -> Record:
+    """Have trailers that were lost for a reason, such as gone, tried again by the next download."""
+    from trailer_ml.catalog.again import try_again
+
+    return try_again(context.arguments.reason, context.store)
+
+
 def download(context: Context) -> Iterator[Record]:
     """Cut the listed trailers into batches and download each batch that has no shard yet."""
     from trailer_ml.media.download import download_batch
@@ -425,6 +432,8 @@ def _add_making(add: Add) -> None:
         command.add_argument("--day", type=_day, help="listed on this day (default: yesterday, UTC)")
         command.add_argument("--until", type=_day, help="every day up to and including this one")
     add(review).add_argument("--accept", metavar="TRAILER_ID", help="take this one in")
+    command = add(retry)
+    command.add_argument("reason", nargs="+", metavar="REASON", help="as `trailer-ml status` counts them")
     command = add(extract)
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the .npz files go")

@@ -24,13 +24,19 @@ _NAMED = 5  # of what was lost, so many are named; the logs name all
 
 
 def interval_of_run(context: Mapping[str, Any]) -> Interval:
-    """The listing dates of a run: the form's day, else its interval, else (by hand, without either) yesterday, UTC.
+    """The listing dates of a run: the form's days, else its interval, else (by hand, without either) yesterday, UTC.
 
-    >>> interval_of_run({"params": {"listed_on": "2026-11-22"}}).end.isoformat()
-    '2026-11-23'
+    Raises:
+        AirflowFailException: the form's last day comes before its first, or has none.
+
+    >>> interval_of_run({"params": {"listed_on": "2026-11-22", "until": "2026-11-23"}}).end.isoformat()
+    '2026-11-24'
     """
-    if day := context["params"].get("listed_on"):
-        return Interval.of_day(dt.date.fromisoformat(day))
+    day, until = context["params"].get("listed_on"), context["params"].get("until")
+    if until and not (day and day <= until):
+        raise AirflowFailException(f"Until {until}: the form says {day or 'nothing'} as the first day, Listed on")
+    if day:
+        return Interval(start=day, end=dt.date.fromisoformat(until or day) + dt.timedelta(days=1))
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
     if start and end and start < end:
         first, last = start.astimezone(dt.UTC).date(), (end.astimezone(dt.UTC) - dt.timedelta(microseconds=1)).date()

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from trailer_ml.catalog.again import try_again
 from trailer_ml.catalog.batches import plan_batches
 from trailer_ml.catalog.listing import list_batches, read_batch, read_batch_ids, read_trailers
 from trailer_ml.records import BatchRef, Interval, Quarantine, ShardManifest, Trailer
@@ -49,8 +50,8 @@ def shard(store, batch, *ids):
     store.create_json(shard_manifest_key(batch), manifest.to_json())
 
 
-def wait(store, trailer_id, retry_at, stage="download"):
-    entry = Quarantine(id=trailer_id, stage=stage, reason="x", is_permanent=retry_at is None, retry_at=retry_at)
+def wait(store, trailer_id, retry_at, stage="download", reason="x"):
+    entry = Quarantine(id=trailer_id, stage=stage, reason=reason, is_permanent=retry_at is None, retry_at=retry_at)
     store.put_json(quarantine_key(stage, trailer_id), entry.to_json())
 
 
@@ -97,6 +98,30 @@ def test_what_is_due_again_gets_a_new_batch_of_its_own_day(small, store, stage):
     assert (
         plan_batches(Interval.of_day(NEXT), small, store) == []
     )  # the quarantine of b was not deleted, its shard counts
+
+
+@pytest.mark.parametrize("stage", ["download", "shard"])
+def test_what_was_lost_for_a_reason_is_tried_again_when_a_person_says_so(small, store, stage):
+    list_day(store, DAY, "a", "b", "c", "d")
+    for batch in plan_batches(Interval.of_day(DAY), small, store):
+        shard(store, batch)
+    for trailer_id, retry_at, reason in (("a", None, "gone"), ("b", FUTURE, "gone"), ("c", None, "drm")):
+        wait(store, trailer_id, retry_at, stage, reason)
+    assert try_again((), store).n_by_reason == {}
+    assert plan_batches(Interval.of_day(NEXT), small, store) == []
+    assert try_again(("gone", "live"), store).n_by_reason == {"gone": 2, "live": 0}
+    planned = plan_batches(Interval.of_day(NEXT), small, store)
+    assert ids_of(store, planned) == [("a", "b")]
+    entry = Quarantine.model_validate(store.read_json(quarantine_key(stage, "a")))
+    assert (entry.is_permanent, entry.attempts) == (False, 0)  # so that the download does not take it for given up
+    assert store.read_json(quarantine_key(stage, "c"))["is_permanent"]
+
+
+def test_what_was_taken_down_is_not_tried_again(store):
+    wait(store, "a", None)
+    store.put_json("tombstones/a.json", {})
+    assert try_again(["x"], store).n_by_reason == {"x": 0}
+    assert list(store.list_keys("quarantine/")) == []
 
 
 def test_what_was_found_late_gets_a_batch_of_its_own_day(small, store):

@@ -168,6 +168,13 @@ def test_every_param_is_typed_described_and_has_a_title(path: Path, dagbag: "Dag
     [
         ("trailers_refresh", {"listed_on": "yesterday"}),
         ("trailers_refresh", {"listed_on": 20261122}),
+        ("trailers_refresh", {"listed_on": "2026-11-22", "until": "tomorrow"}),
+        ("trailers_refresh", {"retry": "gone"}),
+        ("trailers_train", {"epochs": [8, 0]}),
+        ("trailers_train", {"epochs": "8"}),
+        ("trailers_train", {"seed": -1}),
+        ("trailers_train", {"force": "yes"}),
+        ("trailers_index", {"force": 1}),
         ("trailers_approve", {}),
         ("trailers_approve", {"kind": "trailer", "version": "m-1"}),
         ("trailers_approve", {"kind": "model", "version": "../up"}),
@@ -186,7 +193,10 @@ def test_the_form_refuses_what_makes_no_sense(dag_id: str, conf: dict[str, objec
 
 def test_the_form_takes_what_it_should(dagbag: "DagBag") -> None:
     _fill_in(dagbag, "trailers_refresh", {})
-    _fill_in(dagbag, "trailers_refresh", {"listed_on": "2026-11-22"})
+    _fill_in(dagbag, "trailers_refresh", {"listed_on": "2026-11-22", "until": "2026-11-24", "retry": ["gone"]})
+    _fill_in(dagbag, "trailers_train", {})
+    _fill_in(dagbag, "trailers_train", {"epochs": [8, 6], "seed": 9, "force": True})
+    _fill_in(dagbag, "trailers_index", {"force": True})
     _fill_in(dagbag, "trailers_approve", {"kind": "index", "version": "i-1", "against": "i-0", "reason": "recall"})
     _fill_in(dagbag, "ads_match", {"ads": ["http://127.0.0.1/a.mp4"], "run": "spring-2026"})
 

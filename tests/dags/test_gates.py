@@ -10,6 +10,7 @@ from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from trailer_airflow.defaults import DEFAULT_ARGS
+from trailer_airflow.forms import training_settings
 from trailer_airflow.runs import (
     days_of_run,
     interval_of_run,
@@ -20,7 +21,7 @@ from trailer_airflow.runs import (
     sum_up_training,
     training_reason,
 )
-from trailer_ml.errors import RateLimitedError, SourceBlockedError, SourceUnavailableError
+from trailer_ml.errors import RateLimitedError, SettingsError, SourceBlockedError, SourceUnavailableError
 from trailer_ml.records import BatchRef
 from trailer_ml.settings import Settings
 from trailer_ml.storage import (
@@ -159,6 +160,17 @@ def test_the_form_wins_over_the_interval() -> None:
     assert (found.start, found.end) == (dt.date(2026, 11, 20), dt.date(2026, 11, 21))
 
 
+def test_the_form_may_have_several_days() -> None:
+    context = _context("2026-11-20", MIDNIGHT, MIDNIGHT + dt.timedelta(days=1))
+    context["params"]["until"] = "2026-11-22"
+    found = interval_of_run(context)
+    assert (found.start, found.end) == (dt.date(2026, 11, 20), dt.date(2026, 11, 23))
+    for first in ("2026-11-23", None):
+        context["params"]["listed_on"] = first
+        with pytest.raises(AirflowFailException, match="Until 2026-11-22"):
+            interval_of_run(context)
+
+
 def test_a_scheduled_run_takes_its_interval() -> None:
     found = interval_of_run(_context(None, MIDNIGHT, MIDNIGHT + dt.timedelta(days=1)))
     assert (found.start, found.end) == (dt.date(2026, 11, 22), dt.date(2026, 11, 23))
@@ -182,6 +194,17 @@ def test_by_hand_without_either_it_is_yesterday(moment: dt.datetime | None) -> N
 def test_asked_for_by_hand_it_trains_whatever_there_is(settings: Settings, store: Store) -> None:
     store.swap_pointer(CHAMPION_KEY, {"version": "m-1"}, None)
     assert training_reason("manual", settings, store) == "asked for by hand"
+
+
+def test_the_form_says_how_long_it_is_trained_and_from_which_seed() -> None:
+    nothing = {"epochs": None, "seed": None}
+    assert training_settings(nothing, Settings()) == Settings()
+    asked = training_settings({"epochs": [1, 2, 3, 4], "seed": 0}, Settings()).model
+    assert [phase.epochs for phase in asked.phases] == [1, 2, 3, 4]
+    assert [phase.name for phase in asked.phases] == [phase.name for phase in Settings().model.phases]
+    assert asked.seed == 0
+    with pytest.raises(SettingsError, match="1 numbers of epochs for 4 phases: warm-up, triplet-frozen"):
+        training_settings(nothing | {"epochs": [5]}, Settings())
 
 
 def test_shards_train_the_first_model_only_and_only_when_there_are_enough_films(

@@ -150,6 +150,9 @@ def test_an_index_that_is_not_good_enough_fails_the_run_the_old_one_stays_and_a_
         run_id = f"index-{published['version']}-for-none"
         conf = {"kind": "index", "version": published["version"], "against": None, "reason": published["reason"]}
         assert [run for run in _runs_of("trailers_approve") if run[0] == run_id] == [(run_id, state, conf)]
+    ran = run_dag("trailers_index", {"force": True}, changed=poor)
+    assert ran.state == "success", ran.log[-6000:]
+    assert store.read_json(CURRENT_INDEX_KEY)["version"] == published["version"]
 
 
 def _runs_of(dag_id: str) -> list[tuple[str, str, Any]]:

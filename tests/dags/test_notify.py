@@ -41,9 +41,10 @@ def test_one_that_fails_fails_nothing_and_keeps_the_address_out_of_the_log(
 
 
 def test_a_run_that_failed_tells_the_notifier_once(run_dag: Callable[..., Any], webhook: Any) -> None:
-    """There is nothing to train on."""
-    ran = run_dag("trailers_train", {}, environ=webhook.environ)
+    """Its form was filled in wrongly."""
+    ran = run_dag("trailers_train", {"epochs": [5]}, environ=webhook.environ)
     assert ran.state == "failed"
+    assert "the form has 1 numbers of epochs for 4 phases" in ran.log
     assert [(told["event"], told["dag_id"]) for told in webhook.told] == [("failed", "trailers_train")], ran.log[-4000:]
     assert "trailers_train manual__" in webhook.told[0]["text"]
     assert "hook-secret" not in ran.log

@@ -99,8 +99,9 @@ def test_a_missed_night_is_made_up_for_and_by_hand_gives_the_same_store(
     assert any(name.startswith("airflow.task.duration,") for name in counted), counted
 
     before = _contents(store)
-    again = run_dag("trailers_refresh", {"listed_on": f"{day}"})
+    again = run_dag("trailers_refresh", {"listed_on": f"{day}", "retry": ["live"]})
     assert again.state == "success", again.log[-6000:]
+    assert "tried again: live 0" in again.log
     assert again.tasks["batch.download/-1"] == "skipped"
     assert again.tasks["announce/-1"] == "skipped"
     assert again.events == []

@@ -26,6 +26,7 @@ from tests.faults.running import (
     small_settings,
     write_list,
 )
+from tests.faults.serving import Served, watch_service
 from trailer_ml.catalog.batches import plan_batches
 from trailer_ml.catalog.crawl import crawl_catalog
 from trailer_ml.catalog.listing import list_crawled_days
@@ -36,17 +37,16 @@ from trailer_ml.demo.run import find_project, task_environment
 from trailer_ml.demo.services import LOOPBACK
 from trailer_ml.demo.site import run_site
 from trailer_ml.demo.studio import make_world
-from trailer_ml.errors import StoreUnavailableError
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index
-from trailer_ml.index.stored import ANNOY_FILE, IDS_FILE, MANIFEST_FILE, read_pointer
+from trailer_ml.index.stored import read_pointer
 from trailer_ml.index.verify import verify_index
 from trailer_ml.media.download import download_batch
 from trailer_ml.records import Interval
 from trailer_ml.search.takedown import take_down
 from trailer_ml.shards.manifests import list_shards
 from trailer_ml.shards.write import write_shard
-from trailer_ml.storage import Store, index_key, tombstone_key
+from trailer_ml.storage import Store, tombstone_key
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +102,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, webhook: Any, statsd: Any,
         secrets = {"a planted one": CANARY, **generated_secrets(airflow, servers, seaweedfs.settings)}
         store = Store(settings.store)
         found = Cluster(
-            folder, world, days, settings, airflow, servers, seaweedfs, door, store, secrets, has_small_disks
+            folder, world, days, settings, airflow, servers, seaweedfs, door, proxy, store, secrets, has_small_disks
         )
         dags = {"trailers_refresh", "trailers_train", "trailers_index"}
         found.wait_until(lambda: all(map(airflow.api.has_dag, dags)), "Airflow reads its DAGs")
@@ -126,34 +126,21 @@ def arguments(cluster: Cluster) -> Iterator[Watch]:
 
 
 @pytest.fixture(scope="session")
-def served(cluster: Cluster) -> Iterator[Watch]:
-    """What is ever missing of the index that is served, from here on: it has to be there already."""
-
-    def look() -> Iterator[str]:
-        with contextlib.suppress(StoreUnavailableError):  # slow is not missing
-            seen = read_pointer(cluster.store)
-            keys = (
-                [index_key(seen.pointer.version, name) for name in (ANNOY_FILE, IDS_FILE, MANIFEST_FILE)]
-                if seen
-                else []
-            )
-            yield from (key for key in keys if not cluster.store.exists(key))
-            if not seen:
-                yield "the pointer"
-
-    watch = Watch(look)
-    watch.start()
-    yield watch
-    watch.end()
+def served(cluster: Cluster, arguments: Watch) -> Iterator[Served]:
+    """What came of asking the service, from before the first fault on."""
+    with watch_service(cluster) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")
-def refreshed(cluster: Cluster, arguments: Watch) -> None:
+def refreshed(cluster: Cluster, served: Served) -> None:
     """The night, a run by hand over its day and a backfill backwards, all at once, while things fall over."""
     days = cluster.days
     cluster.airflow.api.unpause("trailers_refresh")
     cluster.backfill(days.first, days.second, is_backwards=True)
     cluster.trigger("trailers_refresh", "by-hand", listed_on=days.night.isoformat())
+    with cluster.held(r"^GET \S+/media/\S+\.mp4 ", cluster.proxy) as held:
+        cluster.kill_worker(held)
     with cluster.held(r"^PUT /\S+/media/\S+\.json ") as held:
         cluster.kill_worker(held)
     with cluster.held(r"^PUT /\S+/shards/\S+\.json ") as held:
@@ -167,10 +154,10 @@ def refreshed(cluster: Cluster, arguments: Watch) -> None:
 
 @pytest.fixture(scope="session")
 def trained(cluster: Cluster, refreshed: None) -> None:
-    """A model, whose training is killed in an epoch; meanwhile the store stops, and a disk is full."""
+    """A model, whose training is killed in an epoch of which nothing is kept; meanwhile store and disk fail."""
     cluster.airflow.api.unpause("trailers_train")
     cluster.trigger("trailers_train", "train")
-    with cluster.held(r"^PUT /\S+/checkpoints/00/0003.json ") as held:
+    with cluster.held(r"^PUT /\S+/checkpoints/00/0003\.\w+\.npz ") as held:
         cluster.kill_worker(held)
     cluster.trigger("trailers_refresh", "late", listed_on=cluster.days.late.isoformat())
     cluster.stop_for_a_while(cluster.seaweedfs)
@@ -225,7 +212,7 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def moments(cluster: Cluster, contents: object, request: pytest.FixtureRequest) -> tuple[Seen, Seen]:
+def moments(cluster: Cluster, contents: object) -> tuple[Seen, Seen]:
     """Before and after all days were asked for once more.
 
     Before that a trailer is taken down, and the next index is built by two at once: one waits before its last object
@@ -234,7 +221,6 @@ def moments(cluster: Cluster, contents: object, request: pytest.FixtureRequest) 
     cluster.airflow.api.unpause("trailers_index")
     cluster.trigger("trailers_index", "first")
     cluster.wait_until(cluster.is_over, "the first index is served")
-    request.getfixturevalue("served")
     taken_down = next(manifest.trailer_ids[0] for _, manifest in list_shards(cluster.store))
     take_down(taken_down, cluster.store)
     cluster.trigger("trailers_index", "second")

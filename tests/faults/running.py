@@ -57,6 +57,9 @@ class Cluster(NamedTuple):
     servers: ClusterServers
     seaweedfs: StoppableStore
     door: Door
+    """Before the store."""
+    proxy: Door
+    """Before the films' site."""
     store: Store
     secrets: dict[str, str]
     has_small_disks: bool
@@ -71,20 +74,21 @@ class Cluster(NamedTuple):
         wait_until(look, what)
 
     @contextlib.contextmanager
-    def held(self, pattern: str) -> Iterator[Held]:
-        """While the block runs, a request that looks so waits at the door."""
-        held = self.door.hold(pattern)
+    def held(self, pattern: str, door: Door | None = None) -> Iterator[Held]:
+        """While the block runs, a request that looks so waits at a door, the store's if nothing else is said."""
+        door = door or self.door
+        held = door.hold(pattern)
         try:
             self.wait_until(held.is_there.is_set, f"a request like {pattern}")
-            held.worker = self._worker_of(held)
+            held.worker = self._worker_of(held, door)
             yield held
         finally:
             held.let_go()
 
-    def _worker_of(self, held: Held) -> str:
+    def _worker_of(self, held: Held, door: Door) -> str:
         pid = next(
             each.pid for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == held.by_port
-            and each.raddr and each.raddr.port == self.door.port
+            and each.raddr and each.raddr.port == door.port
         )  # fmt: skip
         ancestors = {each.pid for each in psutil.Process(pid).parents()}
         return next(name for name, process in self.airflow.processes.items() if process.pid in ancestors)
@@ -168,7 +172,7 @@ def write_list(path: Path, world: World, site: str) -> Days:
     lines = []
     for number, clip in enumerate(world.clips):
         film = world.film(clip.film_id)
-        day = days.night if clip.oddity else (*days[:4], *[days.night] * 3)[number % 7]
+        day = days.night if clip.oddity or is_of_night(number) else days[number % 7]
         row = {
             "id": clip.video_id, "url": f"{site}/media/{clip.video_id}.mp4", "film": film.film_id, "title": film.title,
             "genres": film.genres, "year": film.year, "listed_on": day.isoformat(),
@@ -176,6 +180,11 @@ def write_list(path: Path, world: World, site: str) -> Days:
         lines.append(json.dumps(row))
     path.write_text("\n".join(lines))
     return days
+
+
+def is_of_night(number: int) -> bool:
+    """Whether the trailer of this number in the world is listed on the night's day, whatever is odd about it."""
+    return number % 7 > 3
 
 
 def small_settings(store: StoreSettings, site: str, folder: Path) -> Settings:
@@ -252,6 +261,7 @@ class Watch(threading.Thread):
             self.n_looks += 1
 
     def end(self) -> set[str]:
+        assert self.is_alive() or self._is_over.is_set(), "it has not looked to the end"
         self._is_over.set()
         self.join()
         return self.seen

@@ -17,7 +17,8 @@ from trailer_ml.shards.verify import verify_shards
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Seen
-    from tests.faults.running import Cluster, Watch
+    from tests.faults.running import Cluster
+    from tests.faults.serving import Served
 
     Contents = dict[str, object]
 
@@ -67,9 +68,14 @@ def test_nothing_is_half_written(moments: object, cluster: "Cluster") -> None:
     assert verify_index(seen.pointer.version, cluster.settings, cluster.store).reason == ""
 
 
-def test_the_served_index_was_never_missing(moments: object, served: "Watch") -> None:
-    assert served.end() == set()
-    assert served.n_looks > 20
+def test_the_service_answered_throughout_and_the_served_index_was_never_missing(
+    moments: object, served: "Served"
+) -> None:
+    """Through every fault from the first on, and over every index that was published meanwhile."""
+    assert served.answers.end() == set()
+    assert served.store.end() == set()
+    assert min(served.answers.n_looks, served.store.n_looks) > 100
+    assert len(served.versions) >= 3
 
 
 def test_the_disk_was_full(moments: object, cluster: "Cluster") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trailer_ml.catalog.again import try_again
 from trailer_ml.errors import MissingObjectError
 from trailer_ml.media import fetch
 from trailer_ml.media.download import download_batch, download_videos
@@ -279,6 +280,17 @@ def test_a_receipt_without_its_bytes_is_not_believed(fault_site, media_settings,
     store.put_bytes("media/t.mp4", b"short")
     assert download_batch(batch, media_settings, store).n_downloaded == 1
     assert store.read_bytes("media/t.mp4") == videos["normal"].read_bytes()
+
+
+def test_what_was_given_up_comes_after_all_when_a_person_wants_it_tried_again(
+    fault_site, media_settings, store, make_batch, videos
+):
+    gone, there = fault_site.send(b"", status=410), fault_site.send(videos["normal"].read_bytes())
+    batch = make_batch({"t": fault_site.put("/film.mp4", gone, there)})
+    for _ in range(2):
+        assert download_batch(batch, media_settings, store).rejected == {"gone": 1}
+    assert try_again(["gone"], store).n_by_reason == {"gone": 1}
+    assert download_batch(batch, media_settings, store).n_downloaded == 1
 
 
 def test_a_trailer_that_was_taken_down_is_left_alone(fault_site, media_settings, store, make_batch):

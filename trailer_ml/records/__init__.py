@@ -15,6 +15,7 @@ from trailer_ml.records.catalog import (
     HostTurns,
     Interval,
     Quarantine,
+    Retried,
     SourceTerms,
     Stage,
     Trailer,

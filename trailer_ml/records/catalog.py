@@ -171,6 +171,13 @@ class Quarantine(Record):
         return self
 
 
+class Retried(Record):
+    """What a person wanted tried again."""
+
+    n_by_reason: dict[str, int]
+    """Trailers that are due from now on, by the reason they were lost for."""
+
+
 class HostTurns(Record):
     """When a host may be asked next, by any worker."""
 

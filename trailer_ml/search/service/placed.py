@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from trailer_ml.records import ID_PATTERN, FilmAds
 from trailer_ml.search.service.answers import AdsFilm, AdsFilmsAnswer
 from trailer_ml.search.service.problems import describe
-from trailer_ml.search.service.sending import RunInPath, send, send_bytes, service_of
+from trailer_ml.search.service.sending import RunInPath, in_thread, send, send_bytes, service_of
 from trailer_ml.storage import ads_key
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ AdInPath = Annotated[str, Path(pattern=ID_PATTERN, examples=["ad-horror"])]
 
 
 @router.get("/ads/{run}/films", response_model=AdsFilmsAnswer, responses=describe(404, 422, 503))
+@in_thread
 def list_films(
     request: Request,
     run: RunInPath,
@@ -58,6 +59,7 @@ def list_films(
         **describe(404, 422, 503),
     },
 )
+@in_thread
 def show_frames_of_ad(request: Request, run: RunInPath, ad: AdInPath) -> Response:
     """The frames of an ad, squares side by side; `frame_times_s` of the ad says when each is in it."""
     data = service_of(request).store.read_bytes(ads_key(run, f"pictures/{ad}.jpg"))
