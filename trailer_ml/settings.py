@@ -214,6 +214,10 @@ class ShardSettings(StageSettings):
     """A batch that loses more of what was downloaded fails its task."""
     min_losses: int = Field(default=3, ge=1)
     """Fewer never fail a batch, as of the downloads."""
+    keep_short: bool = True
+    """Whether a trailer stays in that ends before all its frames; if not, it is lost, and counts as such."""
+    keep_silent: bool = True
+    """Likewise one with nothing to be heard. One without a picture never stays in."""
     max_bad_records: int = Field(default=0, ge=0)
     """Embedding leaves out so many damaged records of a shard, and names them; one more is an error. Training leaves
     out whole shards (`TRAILER_MODEL_MAX_BAD_SHARDS`)."""

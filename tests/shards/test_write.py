@@ -68,6 +68,13 @@ def test_records_lie_in_the_order_of_their_ids(
         assert store.read_bytes(thumb_key(trailer_id)).startswith(b"\xff\xd8\xff")
 
 
+def test_what_is_short_or_silent_stays_in_only_if_it_may(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    summary = write_shard(put_batch(films), with_shards(settings, keep_short=False, keep_silent=False), store)
+    assert (summary.count, summary.rejected) == (2, {"short": 1, "silent": 1})
+
+
 def test_who_is_left_out_and_why(settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]) -> None:
     batch = put_batch([films[0], TEXT, "gone", "rate_limited?", films[1]])
     summary = write_shard(batch, settings, store)

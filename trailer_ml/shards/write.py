@@ -227,10 +227,22 @@ def _make_records(
         (folder / f"{trailer_id}.mp4").unlink()
         if isinstance(features, MediaError):
             yield trailer_id, _lost(item, features)
+        elif error := _refuse(features, settings):
+            yield trailer_id, _lost(item, error)
         else:
             yield trailer_id, _make_record(item, features, settings.features)
     for lost in not_fetched:
         yield lost.trailer_id, lost
+
+
+def _refuse(features: Features, settings: Settings) -> MediaError | None:
+    """Why a trailer that can be used is not wanted; None: it is."""
+    n_frames, n_wanted = len(features.frames), settings.features.n_frames
+    if n_frames < n_wanted and not settings.shards.keep_short:
+        return MediaError(f"it ends after {n_frames} of {n_wanted} frames", reason="short")
+    if not features.has_audio and not settings.shards.keep_silent:
+        return MediaError("there is nothing to be heard", reason="silent")
+    return None
 
 
 def _make_record(item: _Downloaded, features: Features, settings: FeatureSettings) -> _Made:
