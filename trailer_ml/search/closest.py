@@ -31,14 +31,14 @@ _FAR = 128.0  # grey levels of mean difference from which on two frames have not
 
 def read_trailers_of_shards(trailer_ids: Collection[str], settings: Settings, store: Store) -> Iterator[ShardRecord]:
     """The records of some trailers, as their shards come; one whose shard is gone or damaged is left out."""
-    wanted = frozenset(trailer_ids)
+    wanted, n_bad = frozenset(trailer_ids), settings.shards.max_bad_records
     with scratch_folder("trailer-ml-frames-") as folder:
         for batch, shard in list_shards(store) if wanted else ():
             if wanted.isdisjoint(shard.trailer_ids):
                 continue
             try:
-                path = cached_shard(store, batch, shard, folder)
-                for record in read_records(path, settings.shards.max_bad_records):
+                path = cached_shard(store, batch, shard, folder, n_bad)
+                for record in read_records(path, n_bad):
                     if record.trailer_id in wanted:
                         yield record
             except (CorruptShardError, ConflictError):
