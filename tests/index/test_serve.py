@@ -100,3 +100,17 @@ def test_more_candidates_than_annoy_can_count_are_all(published, settings, store
     with open_current_index(store, settings.index.cache_folder) as index:
         index.manifest = index.manifest.model_copy(update={"search_effort": 2**30})
         assert sorted(index.nearest(index.vector(0), index.n, model_version="m-1")) == list(range(index.n))
+
+
+def test_an_annoy_that_dies_on_this_machine_is_an_error_and_leaves_no_copy(
+    published, settings, store, tmp_path, monkeypatch
+) -> None:
+    """As one that was built for another processor does; it must not take a service with it."""
+    (tmp_path / "annoy.py").write_text("import os, signal\n\nos.kill(os.getpid(), signal.SIGILL)\n")
+    with monkeypatch.context() as changed:
+        changed.setenv("PYTHONPATH", str(tmp_path))
+        with pytest.raises(DataError, match=r"self-test on this machine.*SIGILL"):
+            open_current_index(store, settings.index.cache_folder)
+    assert not list(settings.index.cache_folder.glob("i-*"))
+    with open_current_index(store, settings.index.cache_folder) as index:
+        assert index.n == 60

@@ -3,7 +3,8 @@
 Where it was split into several files, each is asked for as many answers as are wanted, and the best of all are taken.
 
 The copy lies in a folder named after the version, is checked against the manifest whenever it is opened, and appears
-there whole or not at all. Vectors are read where Annoy keeps them: at the head of a file, each behind 12 bytes.
+there whole or not at all, once it has passed a self-test here. Vectors are read where Annoy keeps them: at the head of
+a file, each behind 12 bytes.
 
 Does not belong here: which trailers an answer leaves out, and what an answer looks like (see search/).
 """
@@ -20,6 +21,7 @@ from annoy import AnnoyIndex
 from pydantic import TypeAdapter
 
 from trailer_ml.errors import DataError, MissingObjectError, ModelMismatchError, NoIndexError
+from trailer_ml.index.selftest import test_files
 from trailer_ml.index.stored import (
     IDS_FILE,
     explain_damage,
@@ -251,6 +253,7 @@ def _copy(manifest: IndexManifest, store: Store, root: Path) -> None:
                 raise NoIndexError(f"index {manifest.version} is gone from the store") from error
         if not _holds(aside, manifest):
             raise DataError(explain_damage(manifest.version))
+        test_files([aside / name for name in files_of(manifest) if name != IDS_FILE], manifest.dim, manifest.version)
         folder = root / manifest.version
         folder.mkdir(exist_ok=True)
         for name in files_of(manifest):  # each is whole, and whoever has an older one open keeps it

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trailer_ml.errors import DataError
-from trailer_ml.index.recall import measure_recall, sample_rows
+from trailer_ml.index.recall import measure_recall
 from trailer_ml.index.serve import open_index
 from trailer_ml.index.stored import read_manifest, summarise
 
 if TYPE_CHECKING:
-    from trailer_ml.index.serve import ServedIndex
     from trailer_ml.records import IndexSummary
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
-
-_SELF = 1 - 1e-5  # the cosine of a trailer with itself, or with an identical one
 
 
 def verify_index(version: str, settings: Settings, store: Store) -> IndexSummary:
     """Check an index as this machine sees it: its hashes, a self-test of the file, its recall against exact search.
 
-    What is checked are the bytes in the store, not a copy that this machine may have of them.
+    What is checked are the bytes in the store, not a copy that this machine may have of them: they are copied anew, and
+    every copy is tested (selftest.py).
 
     Args:
         version: which one.
@@ -40,21 +37,8 @@ def verify_index(version: str, settings: Settings, store: Store) -> IndexSummary
     """
     manifest = read_manifest(store, version)
     with open_index(manifest, store, settings.index.cache_folder, is_copied_anew=True) as index:
-        _test_itself(index, settings.index.n_queries)
         recall = measure_recall(index, settings.index.n_queries)
     measured = manifest.model_copy(update={"recall_at_10": recall.value})
     bar = settings.index.min_recall_at_10
     reason = "" if recall.value >= bar else f"its recall@10 is {recall.value:.4f}, below the {bar:.2f} asked for"
     return summarise(measured, is_new=False, reason=reason)
-
-
-def _test_itself(index: ServedIndex, n_queries: int) -> None:
-    """Every vector asked for finds itself, or one just like it."""
-    for row in sample_rows(index.manifest.n, n_queries).tolist():
-        vector = index.vector(row)
-        found = index.nearest(vector, 1, model_version=index.manifest.model_version)
-        if not found or float(index.vector(found[0]) @ vector) < _SELF:
-            raise DataError(
-                f"index {index.manifest.version} fails its self-test on this machine:"
-                f" {index.trailers[row].trailer_id} does not find itself"
-            )
