@@ -7,6 +7,7 @@ Bit rates, B-frames and keyframes every 2 to 5 s are as usual on the web.
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -75,6 +76,7 @@ def find_film(film: Film) -> Path:
         run_child([*ffmpeg, "-t", str(film.seconds), "-movflags", "+faststart", str(whole)], timeout_s=600)
         picture.unlink()
         whole.replace(path)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # SVT-AV1 makes root's process a real-time one
     return path
 
 

@@ -65,9 +65,7 @@ def run() -> str:
 def _settings(store, cache: Path, prefix: str) -> Settings:
     return Settings(
         store=store.model_copy(update={"prefix": prefix}),
-        index=IndexSettings(cache_folder=cache).model_copy(
-            update={"n_queries": 100}
-        ),  # how good it is is not the question
+        index=IndexSettings(cache_folder=cache),
         service=ServiceSettings(port=free_port(), requests_per_s=100_000),
     )
 

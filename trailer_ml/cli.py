@@ -222,7 +222,7 @@ def promote(context: Context) -> Iterator[Record]:
 
 
 def embed(context: Context) -> Iterator[Record]:
-    """Compute the champion's vectors for every shard that has none yet."""
+    """Compute the vectors that the champion, and the model of the served index, lack of any shard."""
     from trailer_ml.embeddings.embed import embed_shards, plan_embeddings
 
     bad = []

@@ -156,9 +156,11 @@ class TooManyLossesError(PermanentError):
         size_bytes: of these.
     """
 
-    def __init__(self, message: str, *, lost: Mapping[str, int], n_kept: int = 0, size_bytes: int = 0) -> None:
+    def __init__(
+        self, message: str, *, lost: Mapping[str, int] | None = None, n_kept: int = 0, size_bytes: int = 0
+    ) -> None:
         super().__init__(message)
-        self.lost = lost
+        self.lost = lost or {}  # none where another process raised it: pickle keeps the message
         self.n_kept = n_kept
         self.size_bytes = size_bytes
 

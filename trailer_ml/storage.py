@@ -324,11 +324,12 @@ class Store:
         Returns:
             False where there is one already, which is left as it is.
         """
-        for wait_s in _BUSY_WAITS_S:
+        for wait_s in (0.0, *_BUSY_WAITS_S):
+            time.sleep(wait_s)
             try:
                 self._put_if(key, {"IfNoneMatch": "*"}, Body=data, ContentType=content_type)
             except _BusyError:  # with somebody else's try, of which nobody knows how it ends: only asking again tells
-                time.sleep(wait_s)
+                continue
             except ConflictError:
                 return False
             else:

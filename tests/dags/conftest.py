@@ -141,8 +141,10 @@ def airflow_app(airflow_database: None, settings: Settings, monkeypatch: pytest.
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of these tests " * 5)
     app = create_app(apps="core")
     yield app
-    if made := page_of(app)._app:
+    page = page_of(app)
+    if made := page._app:
         made.state.service.stop()
+    page._app = None  # the plugin lives as long as the process, and is of this test's store
 
 
 def page_of(app: Any) -> Any:

@@ -24,6 +24,7 @@ from trailer_ml.storage import (
     CHAMPION_KEY,
     Store,
     catalog_key,
+    model_key,
     sha256_of,
     sha256_of_file,
     shard_key,
@@ -126,6 +127,11 @@ def test_what_is_new_is_found_while_the_index_is_of_the_champion_before(
     new = put_shard(1, [4, 5])
     chunks = plan_embeddings(settings, store)
     assert [(chunk.model_version, chunk.batches) for chunk in chunks] == [("m-2", (old, new)), ("m-1", (new,))]
+    key = model_key("m-1", "card.json")
+    card = store.read_bytes(key)
+    store.delete(key)  # a model that is gone stops no other
+    assert [chunk.model_version for chunk in plan_embeddings(settings, store)] == ["m-2"]
+    store.put_bytes(key, card)
     embed_all(settings, store)
     with open_current_index(store, settings.index.cache_folder) as index:
         take_in_rest(index, store)

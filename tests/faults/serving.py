@@ -93,6 +93,11 @@ def run_service(cluster: Cluster) -> Iterator[httpx.Client]:
                 yield client
         finally:
             process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 @contextlib.contextmanager

@@ -214,6 +214,10 @@ def test_a_page_that_shows_what_is_taken_down_is_deleted_whoever_comes_first(
     assert not store.exists(other)
     assert take_down(gone, store).deleted == {}
 
+    match_ads(sources, "run-1", settings, store)
+    store.put_bytes(ads_key("run-1", "matches.jsonl"), b'{"ad": "cut o')  # of whom nobody can say whom it shows
+    assert take_down(gone, store).deleted == {"ads": 1}
+
     render_page = ads.render_page
 
     def render_slowly(*arguments, **facts):

@@ -16,7 +16,7 @@ import numpy as np
 
 from trailer_ml.catalog.listing import read_trailers
 from trailer_ml.embeddings.stored import find_served_model, is_whole, read_embedded, require_champion, write_vectors
-from trailer_ml.errors import CorruptShardError, DataError, MissingObjectError
+from trailer_ml.errors import CorruptShardError, DataError, MissingObjectError, ModelMismatchError, NoModelError
 from trailer_ml.model.card import read_card
 from trailer_ml.model.examples import stack
 from trailer_ml.model.registry import load_encoder
@@ -57,13 +57,20 @@ def plan_embeddings(settings: Settings, store: Store) -> list[EmbedChunk]:
     Raises:
         NoModelError: no model has been promoted yet.
     """
-    models = dict.fromkeys([require_champion(store), find_served_model(store)])
-    return [chunk for model in models if model for chunk in _plan_of_model(model, settings, store)]
+    champion, served, shards = require_champion(store), find_served_model(store), list_shards(store)
+    plan = list(_plan_of_model(champion, shards, settings, store))
+    if served and served != champion:
+        try:
+            plan += _plan_of_model(served, shards, settings, store)
+        except (NoModelError, ModelMismatchError) as error:  # gone, or of an older version of this software
+            logger.warning("new trailers are not found until an index of %s is served: %s", champion, error)
+    return plan
 
 
-def _plan_of_model(model_version: str, settings: Settings, store: Store) -> Iterator[EmbedChunk]:
+def _plan_of_model(
+    model_version: str, shards: Sequence[tuple[BatchRef, ShardManifest]], settings: Settings, store: Store
+) -> Iterator[EmbedChunk]:
     view = read_card(model_version, store).features.view
-    shards = list_shards(store)
     seen_alike = [(batch, shard) for batch, shard in shards if is_of_view(shard, view)]
     if n_other := len(shards) - len(seen_alike):
         logger.warning(

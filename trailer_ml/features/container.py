@@ -216,7 +216,7 @@ def _refusal(path: Path, error: av.error.FFmpegError) -> MediaError:
     try:
         with path.open("rb") as file:
             head = file.read(16)
-    except OSError as unread:
+    except PermissionError as unread:
         return MediaError(f"it cannot be read: {unread.strerror}", reason="unreadable")
     if any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES):
         return MediaError(f"a damaged video file: {error.strerror}", reason="corrupt")

@@ -91,9 +91,10 @@ class VideoReader:
         self._codec.skip_frame = "DEFAULT"
         frames: Iterator[VideoFrame] = iter(())
         last: VideoFrame | None = None
+        held_until = -1
         for instant_s in instants_s:
             target = self._start_pts + math.ceil((instant_s - TOLERANCE_S) / self._time_base)
-            if last is None or last.pts < target:
+            if last is None or (last.pts < target and target >= held_until):
                 if last is None or self._pays_to_seek(last.pts, target):
                     frames, last = self._seek_before(target)
                 else:
@@ -103,6 +104,7 @@ class VideoReader:
                 if last is None and self._shown_last[0] < target < self._shown_last[1]:  # held to the end
                     frames, last = self._seek_before(self._shown_last[0])
                     last = self._find_good(frames, last, self._target)
+                    held_until = self._shown_last[1]
             if last is None:
                 return
             yield Grabbed(self._time_s(last), last)

@@ -28,7 +28,7 @@ from trailer_ml.search.footage import fetch_videos, hide_secrets, hide_secrets_i
 from trailer_ml.search.neighbours import find_neighbours, find_rows_taken_down
 from trailer_ml.search.placements import RankedFilms
 from trailer_ml.search.reasons import explain_answer, explain_answers, mix_genres
-from trailer_ml.search.report import choose_films, read_thumbs, render_page, show_source
+from trailer_ml.search.report import N_FILMS, read_thumbs, render_page, show_source, sort_films
 from trailer_ml.shards.schema import encode_jpeg
 from trailer_ml.storage import ads_key, encode_json
 
@@ -232,7 +232,7 @@ def write_run(
             look.match.ad: {film.best.trailer_id: look.pairs.get(film.best.trailer_id, ()) for film in look.match.films}
             for look in looks
         },
-        films=choose_films(placed),
+        films=sort_films(placed)[:N_FILMS],
         n_films=len(placed),
         thumbs=read_thumbs((film.best.trailer_id for match in matches for film in match.films), store),
     )

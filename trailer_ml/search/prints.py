@@ -105,7 +105,7 @@ def open_prints(trailer_ids: Sequence[str], settings: Settings, store: Store) ->
 
     def find(shard: tuple[BatchRef, ShardManifest]) -> Path | None:
         try:
-            return _cached_prints(root, *shard, settings, store)
+            return _cached_prints(root, *shard, store)
         except (CorruptShardError, ConflictError) as error:
             logger.warning("no prints of %s: %s", shard[0].path, error)
             return None
@@ -175,12 +175,12 @@ def _shrink(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.u
     return np.asarray(Image.fromarray(picture).convert("L").resize((width, height), Image.Resampling.BOX))
 
 
-def _cached_prints(root: Path, batch: BatchRef, shard: ShardManifest, settings: Settings, store: Store) -> Path:
+def _cached_prints(root: Path, batch: BatchRef, shard: ShardManifest, store: Store) -> Path:
     path = path_of_prints(root, batch, shard)
     if _look_at(path) is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(".aside-", root) as aside:
-            records = read_records(cached_shard(store, batch, shard, aside), settings.shards.max_bad_records)
+            records = read_records(cached_shard(store, batch, shard, aside))
             times = {name: float(shard.features[name]) for name in ("start_s", "spectrogram_s")}
             np.save(aside / _FILE, to_rows({record.trailer_id: make_print(record, **times) for record in records}))
             (aside / _FILE).replace(path)

@@ -48,10 +48,9 @@ def show_source(match: AdMatch) -> AdMatch:
     return match.model_copy(update={"source": shown, "detail": detail})
 
 
-def choose_films(placed: Iterable[FilmAds]) -> list[FilmAds]:
-    """The films that an ad suits best, as many as the page of a run shows; the best first."""
-    suited = sorted((film for film in placed if film.ads), key=lambda film: (-film.ads[0].score, film.film_id))
-    return suited[:N_FILMS]
+def sort_films(placed: Iterable[FilmAds]) -> list[FilmAds]:
+    """Those that were given an ad, the film that an ad suits best first."""
+    return sorted((film for film in placed if film.ads), key=lambda film: (-film.ads[0].score, film.film_id))
 
 
 def read_thumbs(trailer_ids: Iterable[str], store: Store) -> dict[str, str]:
@@ -60,12 +59,18 @@ def read_thumbs(trailer_ids: Iterable[str], store: Store) -> dict[str, str]:
 
 
 def forget_reports(trailer_id: str, store: Store) -> int:
-    """Delete the page of every run of ads that shows a trailer; how many there were. Their lines stay."""
+    """Delete the page of every run of ads that shows a trailer; how many there were. Their lines stay.
+
+    So goes the page of a run whose lines are gone or damaged: nobody can say whom it shows.
+    """
     n_deleted = 0
-    for key in [key for key in store.list_keys("ads/") if key.endswith("/matches.jsonl")]:
-        matches = map(AdMatch.model_validate_json, store.read_bytes(key).splitlines())
-        page = ads_key(key.split("/")[1], "report.html")
-        if trailer_id in {film.best.trailer_id for match in matches for film in match.films} and store.exists(page):
+    for page in [key for key in store.list_keys("ads/") if key.endswith("/report.html")]:
+        try:
+            lines = store.read_bytes(ads_key(page.split("/")[1], "matches.jsonl")).splitlines()
+            shown = {film.best.trailer_id for line in lines for film in AdMatch.model_validate_json(line).films}
+        except (ValueError, MissingObjectError):
+            shown = {trailer_id}
+        if trailer_id in shown:
             store.delete(page)
             n_deleted += 1
     return n_deleted

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
 from trailer_ml.catalog.listing import read_trailers
-from trailer_ml.embeddings.stored import find_champion
+from trailer_ml.embeddings.stored import find_champion, find_served_model
 from trailer_ml.errors import CorruptShardError
 from trailer_ml.model.pictures import forget_picture
 from trailer_ml.records import BadShard, BatchRef, EmbeddingsManifest, Stage, Takedown
@@ -76,15 +76,15 @@ def _list_own(trailer_id: str) -> list[str]:
 
 
 def _list_vectors(trailer_id: str, listed_on: dt.date, store: Store) -> Iterator[str]:
-    """Keys of vectors of its shard by other models than the champion, each manifest last: by it they are found again.
+    """Keys of vectors of its shard by models that are not in use, each manifest last: by it they are found again.
 
-    Those by the champion are stale with the shard's hash: the next index run makes them again. Until then the other
-    trailers of the shard need them, and every build leaves out what is taken down.
+    Those by the champion and by the model of the served index are stale with the shard's hash: the next index run makes
+    them again. Until then the other trailers of the shard need them, and every build leaves out what is taken down.
     """
-    champion = find_champion(store)
+    in_use = {find_champion(store), find_served_model(store)}
     for key in store.list_keys("embeddings/"):
         _, model_version, path = key.split("/", 2)
-        if model_version == champion or not path.startswith(f"listed={listed_on}/") or not path.endswith(".json"):
+        if model_version in in_use or not path.startswith(f"listed={listed_on}/") or not path.endswith(".json"):
             continue
         manifest = EmbeddingsManifest.model_validate(store.read_json(key))
         if any(trailer.trailer_id == trailer_id for trailer in manifest.trailers):

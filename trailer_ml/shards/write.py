@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from trailer_ml.storage import Store
 
 logger = logging.getLogger(__name__)
+_RETRY_AFTER = dt.timedelta(days=1)
+"""Until other runs take up a batch that failed; who clears its task need not wait."""
 
 _NOT_IN_THE_BYTES = {"timeout_s", "memory_bytes", "max_pixels", "ffmpeg_path"}
 
@@ -109,7 +111,7 @@ def _make_shard(batch: BatchRef, settings: Settings, store: Store) -> ShardSumma
         results = _make_all(downloaded, folder, settings, store)
         _check_losses(batch, results, settings.shards, store)
         _look_again(results, downloaded, folder, settings, store)
-        _update_quarantine(results, store)
+        _update_quarantine(results, given_up, store)
         kept = {id_: result for id_, result in results.items() if isinstance(result, _Made)}
         path = folder / "records.tfrecord"
         with path.open("wb") as file:
@@ -155,7 +157,7 @@ def _check_losses(batch: BatchRef, results: dict[str, _Result], shards: ShardSet
     """Fail a batch that lost too many; nobody of it is given up, for another try may find them well (decision 22)."""
     lost = [result for result in results.values() if isinstance(result, Rejected)]
     if len(lost) >= shards.min_losses and len(lost) > shards.max_loss_share * len(results):
-        _put_aside(lost, store, retry_at=dt.datetime.now(dt.UTC))
+        _put_aside(lost, store, retry_at=dt.datetime.now(dt.UTC) + _RETRY_AFTER)
         reasons = dict(Counter(each.reason for each in lost))
         raise TooManyLossesError(
             f"{len(lost)} of the {len(results)} trailers of {batch.path} cannot be used: {reasons}; "
@@ -298,9 +300,10 @@ def _put_aside(lost: Iterable[Rejected], store: Store, retry_at: dt.datetime | N
         store.put_json(quarantine_key("shard", each.trailer_id), entry.to_json())
 
 
-def _update_quarantine(results: dict[str, _Result], store: Store) -> None:
+def _update_quarantine(results: dict[str, _Result], given_up: list[Rejected], store: Store) -> None:
     _put_aside((each for each in results.values() if isinstance(each, Rejected)), store, retry_at=None)
     kept = {quarantine_key("shard", id_) for id_, result in results.items() if isinstance(result, _Made)}
+    kept |= {quarantine_key("shard", each.trailer_id) for each in given_up}  # the download's word counts
     for key in list(store.list_keys("quarantine/shard/")) if kept else ():
         if key in kept:
             store.delete(key)

@@ -26,7 +26,7 @@ class Catalogue:
     def __init__(self, trailers: Sequence[EmbeddedTrailer]) -> None:
         self._trailers = trailers
         self.n = len(trailers)
-        self._titles = [_fold(trailer.title) for trailer in trailers]
+        self._titles = [fold(trailer.title) for trailer in trailers]
         self._order = sorted(
             range(len(trailers)),
             key=lambda row: (-(trailers[row].year or 0), self._titles[row], trailers[row].trailer_id),
@@ -45,7 +45,7 @@ class Catalogue:
         >>> Catalogue([make(0, "The Fog"), make(1, "Fog of War"), make(2, "Sun")]).find("FOG", "", frozenset())
         [1, 0]
         """
-        wanted = _fold(words).split()
+        wanted = fold(words).split()
         rows = [
             row
             for row in self._order
@@ -66,10 +66,10 @@ class Catalogue:
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """As it is looked for: without case and without accents.
 
-    >>> _fold("AMÉLIE"), _fold("Straße")
+    >>> fold("AMÉLIE"), fold("Straße")
     ('amelie', 'strasse')
     """
     folded = text.casefold()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trailer_ml.settings import Settings
     from trailer_ml.storage import Store
 
-_THREADS = 40
+_THREADS, _COMPUTING = 40, 4
 _STATUS_S = 5.0
 _PATIENCE_S, _FIRST_S = 2.0, 20.0
 """So long a count is waited for, and the first one."""
@@ -57,7 +57,8 @@ class Service:
         self.looking = Looking(settings)
         self.twins = TwinFinder(settings, self.live)
         self.counting = Counting(store)
-        self._threads = CapacityLimiter(_THREADS)
+        self._waiting = CapacityLimiter(_THREADS)
+        self._computing = CapacityLimiter(_COMPUTING)
         self._layout: _Kept[Layout] = _Kept()
         for name, about, read in (
             ("trailer_ml_store_unseen_seconds", "Since the store last answered", lambda: self.live.unseen_s),
@@ -78,9 +79,14 @@ class Service:
         self.twins.stop()
         self.counting.stop()
 
-    async def apart(self, step: Callable[[], Value]) -> Value:
-        """Take a step that waits, or takes milliseconds, in a thread of our own: inside Airflow the others are its."""
-        return await to_thread.run_sync(step, limiter=self._threads)
+    async def apart(self, step: Callable[[], Value], *, waits: bool) -> Value:
+        """Take a step in a thread of our own: inside Airflow the others are its.
+
+        Args:
+            step: what takes longer than other requests should stand still.
+            waits: for the store. What does not has threads of its own, which no store can hold up.
+        """
+        return await to_thread.run_sync(step, limiter=self._waiting if waits else self._computing)
 
     def layout(self, snapshot: Snapshot) -> Layout:
         """The map of an index, with what came since it was built."""

@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 
 from trailer_ml.errors import MissingObjectError, RateLimitedError
 from trailer_ml.records import AdFilm, AdMatch, FilmAds
-from trailer_ml.search.report import choose_films, show_source
+from trailer_ml.search.report import N_FILMS, show_source
 from trailer_ml.search.service.answers import AdsAnswer, AdsRunsAnswer, DuplicatesAnswer
 from trailer_ml.search.service.problems import describe
-from trailer_ml.search.service.sending import RunInPath, in_thread, send, service_of
+from trailer_ml.search.service.sending import RunInPath, send, service_of, waits
 from trailer_ml.storage import ads_key
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def list_duplicates(
 
 
 @router.get("/ads", response_model=AdsRunsAnswer, responses=describe(503))
-@in_thread
+@waits
 def list_runs(request: Request) -> Response:
     """The runs of ads that there are."""
     keys = service_of(request).store.list_keys("ads/")
@@ -62,7 +62,7 @@ def list_runs(request: Request) -> Response:
 
 
 @router.get("/ads/{run}", response_model=AdsAnswer, responses=describe(404, 422, 503))
-@in_thread
+@waits
 def show_run(request: Request, run: RunInPath) -> Response:
     """One run of ads: for each its films, best first."""
     service = service_of(request)
@@ -81,13 +81,13 @@ def show_run(request: Request, run: RunInPath) -> Response:
     response_class=Response,
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}, **describe(404, 422, 503)},
 )
-@in_thread
+@waits
 def show_report(request: Request, run: RunInPath) -> Response:
     """Its page, with the frames of the ads; not once a trailer on it was taken down."""
     service = service_of(request)
     page = service.store.read_bytes(ads_key(run, "report.html"))
     if not _may_be_shown(_read_ads(request, run), _read_films(request, run), service.live.snapshot()):
-        raise HTTPException(404, "a trailer of this report was taken down: make the run again")
+        raise HTTPException(404, "a trailer of this report was taken down, or a film of it is in the index no more")
     return Response(page, headers={"Content-Security-Policy": _REPORT_CSP}, media_type="text/html")
 
 
@@ -99,10 +99,9 @@ def _read_ads(request: Request, run: str) -> tuple[AdMatch, ...]:
 def _read_films(request: Request, run: str) -> list[FilmAds]:
     """Those whose titles stand on the page of a run."""
     try:
-        lines = service_of(request).store.read_bytes(ads_key(run, "films.jsonl")).splitlines()
+        return service_of(request).placed.read(run)[:N_FILMS]
     except MissingObjectError:
         return []
-    return choose_films(FilmAds.model_validate_json(line) for line in lines)
 
 
 def _may_be_shown(ads: tuple[AdMatch, ...], films: list[FilmAds], snapshot: Snapshot) -> bool:

@@ -42,8 +42,8 @@ _OUT_OF_DATE_S = 30.0
 """So long without an answer of the store, and it is no longer said that all is well."""
 _FIRST_S = 20.0
 """So long the start waits for the first index: one that is on this machine already is opened in less."""
-_PAUSE_S = 5.0
-"""After an index that could not be opened, before it is tried again."""
+_PAUSE_S, _PAUSES = 5.0, 20
+"""After an index that could not be opened, before it is tried again; or so many times as long as that took."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Live:
         self._thread: threading.Thread | None = None
         self._opening: threading.Thread | None = None
         self._failed = ("", -math.inf)
-        """Which index could not be opened, and when."""
+        """Which index could not be opened, and when it may be tried again."""
         self._lock = threading.Lock()
         self.on_change: Callable[[frozenset[str]], None] = lambda _: None
         """Given what has been taken down since the last look."""
@@ -166,7 +166,6 @@ class Live:
         if (old := self._snapshot) and old.taken_down != taken_down:
             self._serve(replace(old, taken_down=taken_down))
         seen, served = read_pointer(self._store), self._snapshot
-        self._looked_at = time.monotonic()
         self._published = seen.pointer.version if seen else ""
         if seen is None:
             self._snapshot = None
@@ -174,6 +173,7 @@ class Live:
             self._take_in(served)
         else:
             self._begin_to_open(seen.pointer)
+        self._looked_at = time.monotonic()
 
     def _serve(self, snapshot: Snapshot) -> None:
         """From now on; what it leaves out and the old one did not is forgotten."""
@@ -188,8 +188,8 @@ class Live:
             self._serve(replace(served, catalogue=Catalogue(served.index.trailers)))
 
     def _begin_to_open(self, pointer: Pointer) -> None:
-        failed, failed_at = self._failed
-        is_paused = failed == pointer.version and time.monotonic() < failed_at + _PAUSE_S
+        failed, again_at = self._failed
+        is_paused = failed == pointer.version and time.monotonic() < again_at
         if not is_paused and not (self._opening and self._opening.is_alive()):
             self._opening = threading.Thread(
                 target=self._try,
@@ -200,6 +200,7 @@ class Live:
             self._opening.start()
 
     def _open(self, pointer: Pointer) -> None:
+        began = time.monotonic()
         try:
             manifest = read_manifest(self._store, pointer.version)
             index = open_index(manifest, self._store, self._settings.index.cache_folder)
@@ -207,10 +208,13 @@ class Live:
             take_in_rest(index, self._store, read_taken_down(self._store))
             catalogue = Catalogue(index.trailers)
             with self._lock:  # no look in between, which would know more than this does
+                if self._published != pointer.version:  # gone back from, or published over, meanwhile
+                    return
                 taken_down = read_taken_down(self._store)
                 self._serve(Snapshot(index, catalogue, pointer.recall_at_10, published_at, taken_down))
         except Exception:
-            self._failed = (pointer.version, time.monotonic())
+            now = time.monotonic()
+            self._failed = (pointer.version, now + max(_PAUSE_S, _PAUSES * (now - began)))
             raise
         self.on_open()
         logger.info("index %s is served", pointer.version)

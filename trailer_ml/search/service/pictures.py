@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from trailer_ml.search.service.problems import describe
-from trailer_ml.search.service.sending import TrailerIdInPath, in_thread, send_bytes, service_of
+from trailer_ml.search.service.sending import TrailerIdInPath, send_bytes, service_of, waits
 
 router = APIRouter(tags=["pictures"])
 _PART_BYTES = 2**20
@@ -30,7 +30,7 @@ def _binary(media_type: str) -> dict[int | str, dict[str, Any]]:
 
 
 @router.get("/trailers/{trailer_id}/thumb", response_class=Response, responses=_binary("image/jpeg"))
-@in_thread
+@waits
 def show_thumb(request: Request, trailer_id: TrailerIdInPath) -> Response:
     """A small picture."""
     service = service_of(request)
@@ -39,7 +39,7 @@ def show_thumb(request: Request, trailer_id: TrailerIdInPath) -> Response:
 
 
 @router.get("/trailers/{trailer_id}/frames/{n}.jpg", response_class=Response, responses=_binary("image/jpeg"))
-@in_thread
+@waits
 def show_frame(request: Request, trailer_id: TrailerIdInPath, n: Annotated[int, Path(ge=0, le=63)]) -> Response:
     """One of its frames, as the model sees it; counted from 0."""
     service = service_of(request)
@@ -51,7 +51,7 @@ def show_frame(request: Request, trailer_id: TrailerIdInPath, n: Annotated[int, 
 
 
 @router.get("/trailers/{trailer_id}/spectrogram.png", response_class=Response, responses=_binary("image/png"))
-@in_thread
+@waits
 def show_spectrogram(request: Request, trailer_id: TrailerIdInPath) -> Response:
     """A picture of its sound, as the model sees it: time to the right, pitch upwards."""
     service = service_of(request)
@@ -71,7 +71,7 @@ def show_spectrogram(request: Request, trailer_id: TrailerIdInPath) -> Response:
         **describe(404, 416, 422, 503),
     },
 )
-@in_thread
+@waits
 def play(request: Request, trailer_id: TrailerIdInPath) -> Response:
     """The trailer itself, if it was kept: a part of it, 1 MiB at most, as the Range header asks."""
     service = service_of(request)

@@ -12,9 +12,11 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from trailer_ml.records import ID_PATTERN, FilmAds
+from trailer_ml.search.report import sort_films
 from trailer_ml.search.service.answers import AdsFilm, AdsFilmsAnswer
+from trailer_ml.search.service.catalogue import fold
 from trailer_ml.search.service.problems import describe
-from trailer_ml.search.service.sending import RunInPath, in_thread, send, send_bytes, service_of
+from trailer_ml.search.service.sending import RunInPath, send, send_bytes, service_of, waits
 from trailer_ml.storage import ads_key
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ AdInPath = Annotated[str, Path(pattern=ID_PATTERN, examples=["ad-horror"])]
 
 
 @router.get("/ads/{run}/films", response_model=AdsFilmsAnswer, responses=describe(404, 422, 503))
-@in_thread
+@waits
 def list_films(
     request: Request,
     run: RunInPath,
@@ -40,11 +42,11 @@ def list_films(
     A film is shown by a trailer of it: one that was left out of the index since, or taken down, has none.
     """
     service = service_of(request)
-    snapshot, words = service.live.snapshot(), q.casefold().split()
+    snapshot, words = service.live.snapshot(), fold(q).split()
     found = [
         (trailer, film)
         for film in service.placed.read(run)
-        if (trailer := _trailer_of(film, snapshot)) and all(word in trailer.title.casefold() for word in words)
+        if (trailer := _trailer_of(film, snapshot)) and all(word in fold(trailer.title) for word in words)
     ]
     films = tuple(AdsFilm(trailer=trailer, ads=film.ads) for trailer, film in found[offset : offset + limit])
     return send(AdsFilmsAnswer(run=run, n=len(found), offset=offset, films=films), request)
@@ -59,7 +61,7 @@ def list_films(
         **describe(404, 422, 503),
     },
 )
-@in_thread
+@waits
 def show_frames_of_ad(request: Request, run: RunInPath, ad: AdInPath) -> Response:
     """The frames of an ad, squares side by side; `frame_times_s` of the ad says when each is in it."""
     data = service_of(request).store.read_bytes(ads_key(run, f"pictures/{ad}.jpg"))
@@ -90,8 +92,7 @@ class PlacedFilms:
             tag = key, self._store.tag_of(key)
             if tag != self._tag or tag[1] is None:
                 films = [FilmAds.model_validate_json(line) for line in self._store.read_bytes(key).splitlines()]
-                kept = [film for film in films if film.ads]
-                self._films = sorted(kept, key=lambda film: (-film.ads[0].score, film.film_id))
+                self._films = sort_films(films)
                 self._tag = tag
             return self._films
 

@@ -34,13 +34,21 @@ def service_of(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 
-def in_thread(answer: Callable[Asked, Response]) -> Callable[Asked, Coroutine[Any, Any, Response]]:
+def waits(answer: Callable[Asked, Response]) -> Callable[Asked, Coroutine[Any, Any, Response]]:
     """An endpoint that waits for the store: in a thread of the service."""
+    return _in_thread(answer, waits=True)
 
+
+def computes(answer: Callable[Asked, Response]) -> Callable[Asked, Coroutine[Any, Any, Response]]:
+    """An endpoint that takes milliseconds and never waits: in a thread of the service, too."""
+    return _in_thread(answer, waits=False)
+
+
+def _in_thread(answer: Callable[Asked, Response], *, waits: bool) -> Callable[Asked, Coroutine[Any, Any, Response]]:
     @functools.wraps(answer)
     async def answer_apart(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
         request = cast("Request", kwargs["request"])
-        return await service_of(request).apart(functools.partial(answer, *args, **kwargs))
+        return await service_of(request).apart(functools.partial(answer, *args, **kwargs), waits=waits)
 
     return answer_apart
 

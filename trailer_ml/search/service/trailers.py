@@ -16,7 +16,7 @@ from trailer_ml.search.filters import ANY, Filters
 from trailer_ml.search.neighbours import find_neighbours
 from trailer_ml.search.service.answers import MapAnswer, SimilarAnswer, TrailerAnswer, TrailersAnswer
 from trailer_ml.search.service.problems import describe
-from trailer_ml.search.service.sending import TrailerIdInPath, in_thread, send, service_of
+from trailer_ml.search.service.sending import TrailerIdInPath, computes, send, service_of, waits
 
 router = APIRouter(tags=["trailers"])
 MAX_K = 100
@@ -26,7 +26,7 @@ Year = Annotated[int | None, Query(ge=1870, le=2200)]
 
 
 @router.get("/trailers", response_model=TrailersAnswer, responses=describe(422, 503))
-@in_thread
+@computes
 def list_trailers(
     request: Request,
     q: Annotated[str, Query(max_length=100, description="words of a title, or an id")] = "",
@@ -49,7 +49,7 @@ def list_trailers(
 
 
 @router.get("/trailers/{trailer_id}", response_model=TrailerAnswer, responses=describe(404, 422, 503))
-@in_thread
+@waits
 def show_trailer(request: Request, trailer_id: TrailerIdInPath) -> Response:
     """One trailer: what is known of it, and what there is to be seen."""
     service = service_of(request)
@@ -107,12 +107,12 @@ async def find_similar(
     )
     # In the event loop on purpose: it takes less time than handing it to a thread, whose search would hold the
     # interpreter's lock all the same. With a filter that few fit it takes longer than others should wait.
-    neighbours = find() if wanted == ANY else await service_of(request).apart(find)
+    neighbours = find() if wanted == ANY else await service_of(request).apart(find, waits=False)
     return send(SimilarAnswer(**snapshot.versions, trailer_id=trailer_id, neighbours=tuple(neighbours)))
 
 
 @router.get("/map", response_model=MapAnswer, responses=describe(503))
-@in_thread
+@computes
 def draw_map(request: Request) -> Response:
     """Where every trailer lies, seen along the two directions in which they differ most."""
     service = service_of(request)

@@ -69,7 +69,7 @@ function closest(run, ad, film) {
         h("img", { src: picture(id, `frames/${nearest(times, pair.other_s)}.jpg`), alt: `The trailer at ${clock(pair.other_s)}`, width: 144, height: 144 }),
         h("span", { class: "soft", "aria-hidden": "true" }, clock(pair.one_s)), h("span", { class: "soft", "aria-hidden": "true" }, clock(pair.other_s)))));
     } catch (error) {
-      fill(list, h("li", {}, problem(error)));
+      fill(list, h("li", {}, problem(error, show)));
     }
   };
   return h("details", { class: "alike", ontoggle: () => list.childElementCount || show() }, h("summary", {}, "Frames most alike"), list);

@@ -36,17 +36,18 @@ export async function showMatch({ signal }) {
     request?.abort();
     const mine = request = new XMLHttpRequest(); // fetch does not say how far an upload is
     fill(results);
+    progress.hidden = false;
+    progress.value = 0;
+    say(file.name, "is on its way");
     const limit = await most;
     if (request !== mine || signal.aborted) return; // another one was chosen meanwhile
     if (file.size > limit) {
       input.value = "";
+      progress.hidden = true;
       say(...IDLE);
       fill(results, problem(new Error(`It has ${number(file.size)} bytes: at most ${number(limit)} bytes are taken.`)));
       return;
     }
-    progress.hidden = false;
-    progress.value = 0;
-    say(file.name, "is on its way");
     request.open("POST", address("match?k=12"));
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.upload.addEventListener("progress", (event) => {
