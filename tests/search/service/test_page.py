@@ -94,7 +94,8 @@ def test_the_wall_shows_each_trailer_once_however_often_more_is_asked_for(
         route.continue_()
     page.unroute("**/trailers?*offset=60*")
     expect(page.locator(".card")).not_to_have_count(60)
-    wait_until(page, lambda: more.is_hidden() or more.press("Enter"))
+    wait_until(page, lambda: more.evaluate_all("all => (all.forEach((each) => each.click()), all.length === 0)"))
+    expect(page.locator(".card")).to_have_count(130)
     links = page.locator(".card > a").evaluate_all("links => links.map((link) => link.href)")
     assert len(links) == len(set(links)) == 130
     page.close()
