@@ -284,8 +284,9 @@ def test_low_recall_is_exit_1_after_what_was_found(run, put_embedded, make_vecto
     put_embedded(make_vectors(2000, 32, spread=1.5))
     monkeypatch.setenv("TRAILER_INDEX_N_TREES", "1")
     monkeypatch.setenv("TRAILER_INDEX_SEARCH_EFFORT", "1")
-    for command in ("verify", "publish"):
-        status, out, err = run("index", command, "--json")
+    version = json.loads(run("index", "build", "--json")[1])["version"]
+    for command in (["verify", version], ["publish"]):
+        status, out, err = run("index", *command, "--json")
         assert (status, json.loads(out)["is_published"]) == (1, False)
         assert "its recall@10 is" in one_line(err)
     status, out, _ = run("index", "publish", "--force", "--json")

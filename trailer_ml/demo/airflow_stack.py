@@ -203,7 +203,7 @@ def run_airflow(
         executor: where they run.
     """
     home.mkdir(parents=True, exist_ok=True)
-    port, execution_port = free_ports(port, port + 1)
+    port, execution_port = free_ports(port, port + 1 if port else 0)
     url = f"http://{LOOPBACK}:{port}"
     values = {
         "dags_folder": str(project / "dags"),
