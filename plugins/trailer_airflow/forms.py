@@ -18,21 +18,16 @@ if TYPE_CHECKING:
 
     from trailer_ml.settings import Settings
 
+
+def _day(title: str, description: str) -> Param:
+    return Param(None, type=["null", "string"], format="date", title=title, description=description)
+
+
 REFRESH = {
-    "listed_on": Param(
-        None,
-        type=["null", "string"],
-        format="date",
-        title="Listed on",
-        description="The day whose listing is crawled. Empty: the run's own interval, or yesterday (UTC).",
+    "listed_on": _day(
+        "Listed on", "The day whose listing is crawled. Empty: the run's own interval, or yesterday (UTC)."
     ),
-    "until": Param(
-        None,
-        type=["null", "string"],
-        format="date",
-        title="Until",
-        description="Every day from that one up to and including this one. Empty: that day alone.",
-    ),
+    "until": _day("Until", "Every day from that one up to and including this one. Empty: that day alone."),
     "retry": Param(
         [],
         type="array",
