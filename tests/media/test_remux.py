@@ -78,6 +78,22 @@ def test_pieces_whose_clocks_begin_anew_or_overlap(parts, run_ffmpeg, videos, tm
         assert end_s == pytest.approx(2 + 4 if from_s == "0" else 1.5 + 4, abs=0.3)
 
 
+def test_picture_and_sound_of_pieces_of_unequal_length_stay_together(parts, run_ffmpeg, videos, tmp_path):
+    """The sound of each piece goes on for a second after its picture."""
+    piece = run_ffmpeg(
+        "-t", 2, "-i", videos["normal"], "-t", 3, "-i", videos["normal"], "-map", "0:v", "-map", "1:a", "-c", "copy",
+        "-muxdelay", 0, to=tmp_path / "1.ts",
+    )  # fmt: skip
+    many, target = tmp_path / "many.ts", tmp_path / "one.mp4"
+    many.write_bytes(piece.read_bytes() * 3)
+    remux([many], target)
+    with av.open(str(target)) as whole:
+        times_s = [float(packet.pts * packet.time_base) for packet in whole.demux(video=0) if packet.pts is not None]
+    for number in range(3):  # each picture begins with its sound
+        assert min(abs(time_s - 3 * number) for time_s in times_s) < 0.15
+    assert not [time_s for time_s in times_s if 2.3 < time_s % 3 < 2.7]
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

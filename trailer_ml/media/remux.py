@@ -89,8 +89,8 @@ def _packets(source: Any, streams: Sequence[Any]) -> Iterator[Any]:
     """What a file holds of these streams; a file that cannot be read on is the file's fault, not this machine's."""
     import av
 
-    start_s = Fraction(source.start_time or 0, av.time_base)
-    clocks = {stream: _Clock(-round(start_s / stream.time_base)) for stream in streams}
+    pieces = _Pieces(-Fraction(source.start_time or 0, av.time_base))
+    clocks = {stream: _Clock(pieces) for stream in streams}
     try:
         for packet in source.demux(*streams) if streams else ():
             if packet.dts is not None:
@@ -100,30 +100,56 @@ def _packets(source: Any, streams: Sequence[Any]) -> Iterator[Any]:
         raise MediaError(f"a part of it cannot be read: {error.strerror}", reason="corrupt") from error
 
 
+class _Pieces:
+    """Where each piece of a playlist begins: for all of its streams alike, or picture and sound would drift apart.
+
+    Args:
+        shift_s: added to every timestamp of the first piece.
+    """
+
+    def __init__(self, shift_s: Fraction) -> None:
+        self._shifts_s = [shift_s]
+        self._end_s = Fraction(0)
+
+    def shift_s(self, number: int, begins_s: Fraction) -> Fraction:
+        """What is added in one piece; a new one begins where the longest stream before it ended."""
+        if number == len(self._shifts_s):
+            self._shifts_s.append(self._end_s - begins_s)
+        return self._shifts_s[number]
+
+    def lengthen(self, end_s: Fraction) -> None:
+        """A packet ends then."""
+        self._end_s = max(self._end_s, end_s)
+
+
 class _Clock:
     """Makes the timestamps of a stream rise: those of a playlist's next piece may overlap, or begin anew.
 
     Args:
-        shift: added to every one of them.
+        pieces: of the file that the stream is in.
     """
 
-    def __init__(self, shift: int) -> None:
-        self._shift = shift
+    def __init__(self, pieces: _Pieces) -> None:
+        self._pieces = pieces
+        self._number = 0
+        self._last: int | None = None
+        """The packet before this one, in the file's own time."""
         self._dts: int | None = None
-        self._end = 0
 
     def set(self, packet: Any) -> None:
         """Give a packet the timestamps that it gets in the new file."""
-        dts = packet.dts + self._shift
-        if self._dts is not None and (self._dts - dts) * packet.time_base > _RESET_S:  # it goes on where it ended
-            self._shift += self._end - dts
-            dts = self._end
-        packet.pts = None if packet.pts is None else packet.pts + self._shift
+        base = packet.time_base
+        if self._last is not None and (self._last - packet.dts) * base > _RESET_S:
+            self._number += 1
+        self._last = packet.dts
+        shift = round(self._pieces.shift_s(self._number, packet.dts * base) / base)
+        dts = packet.dts + shift
+        packet.pts = None if packet.pts is None else packet.pts + shift
         if self._dts is not None and dts <= self._dts:
-            dts = self._dts + math.ceil(_STEP_S / packet.time_base)
+            dts = self._dts + math.ceil(_STEP_S / base)
             packet.pts = None if packet.pts is None else max(packet.pts, dts)
         packet.dts = self._dts = dts
-        self._end = dts + max(packet.duration or 0, 1)
+        self._pieces.lengthen((dts + max(packet.duration or 0, 1)) * base)
 
 
 def _explain(error: Exception) -> Exception:
