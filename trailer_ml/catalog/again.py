@@ -10,8 +10,9 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from trailer_ml.catalog.quarantine import put_quarantine
 from trailer_ml.records import Quarantine, Retried, Stage
-from trailer_ml.storage import quarantine_key, tombstone_key
+from trailer_ml.storage import quarantine_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,13 +40,8 @@ def try_again(reasons: Collection[str], store: Store) -> Retried:
             entry = Quarantine.model_validate(value)
             if entry.reason not in reasons:
                 continue
-            key = quarantine_key(stage, entry.id)
             due = entry.model_copy(update={"is_permanent": False, "attempts": 0, "retry_at": now})
-            store.put_json(key, due.to_json())
-            if store.exists(tombstone_key(entry.id)):  # taken down meanwhile: of the two, one sees the other
-                store.delete(key)
-            else:
-                n_by_reason[entry.reason] += 1
+            n_by_reason[entry.reason] += put_quarantine(due, store)
     if n_by_reason:
         logger.info("tried again: %s", ", ".join(f"{reason} {n}" for reason, n in n_by_reason.items()))
     return Retried(n_by_reason=dict(n_by_reason))

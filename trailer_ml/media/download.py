@@ -16,6 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trailer_ml.catalog.listing import list_batches, read_batch, read_batch_ids
+from trailer_ml.catalog.quarantine import put_quarantine
 from trailer_ml.catalog.turns import Turns
 from trailer_ml.errors import TooManyLossesError
 from trailer_ml.media.failures import DOUBTFUL, PATIENT
@@ -174,7 +175,7 @@ def _set_aside(outcome: Outcome, media: MediaSettings, store: Store) -> Quaranti
         attempts=(before.attempts if before else 0) + _is_counted(outcome),
         retry_at=_in_seconds(outcome.wait_s or media.retry_later_s),
     )
-    _put_entry(entry, store)
+    put_quarantine(entry, store)
     return entry
 
 
@@ -200,13 +201,7 @@ def _is_given_up(entry: Quarantine, media: MediaSettings, store: Store) -> bool:
 
 
 def _give_up(entry: Quarantine, store: Store) -> None:
-    _put_entry(entry.model_copy(update={"is_permanent": True, "retry_at": None}), store)
-
-
-def _put_entry(entry: Quarantine, store: Store) -> None:
-    store.put_json(quarantine_key("download", entry.id), entry.to_json())
-    if store.exists(tombstone_key(entry.id)):  # taken down meanwhile: of the two, one sees the other
-        store.delete(quarantine_key("download", entry.id))
+    put_quarantine(entry.model_copy(update={"is_permanent": True, "retry_at": None}), store)
 
 
 def _read_entry(store: Store, trailer_id: str) -> Quarantine | None:

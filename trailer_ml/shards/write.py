@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trailer_ml.catalog.listing import read_batch
+from trailer_ml.catalog.quarantine import put_quarantine
 from trailer_ml.errors import (
     ConflictError,
     CorruptShardError,
@@ -297,7 +298,7 @@ def _put_aside(lost: Iterable[Rejected], store: Store, retry_at: dt.datetime | N
             is_permanent=retry_at is None,
             retry_at=retry_at,
         )
-        store.put_json(quarantine_key("shard", each.trailer_id), entry.to_json())
+        put_quarantine(entry, store)
 
 
 def _update_quarantine(results: dict[str, _Result], given_up: list[Rejected], store: Store) -> None:
