@@ -98,7 +98,7 @@ def review(context: Context) -> Iterator[Record]:
 
 
 def retry(context: Context) -> Record:
-    """Have trailers that were lost for a reason, such as gone, tried again by the next download."""
+    """Have trailers that were lost for a reason, such as gone, tried again by the next run."""
     from trailer_ml.catalog.again import try_again
 
     return try_again(context.arguments.reason, context.store)

@@ -339,7 +339,8 @@ class IndexSettings(StageSettings):
     keep: int = Field(default=5, ge=1)
     """Versions kept for going back."""
     n_queries: int = Field(default=1000, ge=1000)
-    """Trailers asked for when recall is measured; all of them where there are fewer."""
+    """Trailers asked for when recall is measured; all of them where there are fewer. With less than 1,000 a recall of
+    0.98 cannot be told from one of 0.97."""
     cache_folder: Path = Path("~/.cache/trailer-ml/index")
     """Where the index that is served lies on this machine, memory-mapped."""
     shards_per_task: int = Field(default=64, ge=1)

@@ -24,7 +24,7 @@ from trailer_ml.records import BadShard, EmbedChunk, EmbeddedTrailer, EmbedSumma
 from trailer_ml.scratch import scratch_folder
 from trailer_ml.shards.manifests import is_of_view, list_shards, read_manifest
 from trailer_ml.shards.read import cached_shard, read_records
-from trailer_ml.storage import shard_key
+from trailer_ml.storage import sha256_of_file, shard_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -160,7 +160,10 @@ def _embed_shard(batch: BatchRef, shard: ShardManifest, encoder: Encoder, settin
     trailers: list[EmbeddedTrailer] = []
     with scratch_folder("trailer-ml-embed-") as folder:
         n_bad = settings.shards.max_bad_records
-        records = read_records(cached_shard(store, batch, shard, folder, n_bad), n_bad)
+        path = cached_shard(store, batch, shard, folder, n_bad)
+        # What was read, damage and all: once the shard is mended, its vectors are made again.
+        sha256 = sha256_of_file(path) if n_bad else shard.sha256
+        records = read_records(path, n_bad)
         while some := list(itertools.islice(records, _AT_ONCE)):
             vectors.append(embed_features(some, encoder))
             trailers += [_describe(record, kinds.get(record.trailer_id, "trailer")) for record in some]
@@ -171,7 +174,7 @@ def _embed_shard(batch: BatchRef, shard: ShardManifest, encoder: Encoder, settin
         trailers,
         model_version=encoder.version,
         video_dim=encoder.video_dim,
-        shard_sha256=shard.sha256,
+        shard_sha256=sha256,
     )
     logger.info("%s: %d trailers embedded by %s", batch.path, len(trailers), encoder.version)
     return len(trailers)
