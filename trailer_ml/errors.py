@@ -160,7 +160,7 @@ class TooManyLossesError(PermanentError):
         self, message: str, *, lost: Mapping[str, int] | None = None, n_kept: int = 0, size_bytes: int = 0
     ) -> None:
         super().__init__(message)
-        self.lost = lost or {}  # none where another process raised it: pickle keeps the message
+        self.lost = lost or {}  # pickle makes it of the message alone, and then sets the rest
         self.n_kept = n_kept
         self.size_bytes = size_bytes
 

@@ -219,8 +219,9 @@ class ShardSettings(StageSettings):
     keep_silent: bool = True
     """Likewise one with nothing to be heard. One without a picture never stays in."""
     max_bad_records: int = Field(default=0, ge=0)
-    """Embedding leaves out so many damaged records of a shard, and names them; one more is an error. Training leaves
-    out whole shards (`TRAILER_MODEL_MAX_BAD_SHARDS`)."""
+    """Embedding, and whoever shows frames beside an ad, leave out so many damaged records of a shard; one more is an
+    error. Embedding names them, and takes the shard again with each index run until it is mended. Training leaves out
+    whole shards (`TRAILER_MODEL_MAX_BAD_SHARDS`), and so does the search for near-duplicates."""
 
 
 Mining = Literal["triplet_semi_hard", "triplet_hard"]

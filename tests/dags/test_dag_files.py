@@ -127,12 +127,7 @@ def test_airflow_knows_every_option_of_the_template_and_has_nothing_to_say_of_it
 
     written = configparser.ConfigParser(interpolation=None)
     written.read(tmp_path / "airflow.cfg")
-    elsewhere = {
-        "usage_data_collection",
-        "trailer_ml",
-        "celery",
-        "celery_broker_transport_options",
-    }  # not described: ours, providers
+    elsewhere = {"trailer_ml", "celery", "celery_broker_transport_options"}  # not described: ours, providers
     for section in set(written.sections()) - elsewhere:
         assert set(written[section]) <= set(conf.configuration_description[section]["options"]), section
 

@@ -312,10 +312,16 @@ def test_a_damaged_shard_leaves_nothing_and_stops_no_other(settings, store, put_
 
 def test_a_bad_record_costs_itself_where_that_is_asked_for(settings, store, put_champion, put_shard) -> None:
     put_champion()
-    damage(store, shard_key(put_shard(0, [0, 1, 2])))
-    shards = settings.shards.model_copy(update={"max_bad_records": 1})
-    (summary,) = embed_all(settings.model_copy(update={"shards": shards}), store)
+    key = shard_key(put_shard(0, [0, 1, 2]))
+    whole = store.read_bytes(key)
+    damage(store, key)
+    settings = settings.model_copy(update={"shards": settings.shards.model_copy(update={"max_bad_records": 1})})
+    (summary,) = embed_all(settings, store)
     assert (summary.n_trailers, summary.bad) == (2, ())
+    store.put_bytes(key, whole)  # it is mended, and so the third comes in
+    (summary,) = embed_all(settings, store)
+    assert summary.n_trailers == 3
+    assert plan_embeddings(settings, store) == []
 
 
 def test_a_shard_that_was_made_again_and_is_bad_keeps_the_vectors_it_had(

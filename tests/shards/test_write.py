@@ -1,5 +1,6 @@
 """A batch becomes a shard: in the real store, with real films, again and again, and killed in the middle."""
 
+import datetime as dt
 import gc
 import os
 import resource
@@ -30,6 +31,7 @@ from trailer_ml.storage import (
     shard_key,
     shard_manifest_key,
     thumb_key,
+    tombstone_key,
 )
 
 PutBatch = Callable[..., BatchRef]
@@ -238,6 +240,27 @@ class MeetingStore(Store):
             self.meanwhile = None
             happens()
         super().read_file(key, path)
+
+
+def test_what_the_download_gave_up_is_due_for_no_other_shard(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    batch, key = put_batch([films[0], "gone"]), quarantine_key("shard", "imdb-vi0000001")
+    due = Quarantine(
+        id="imdb-vi0000001", stage="shard", reason="media_missing", detail="", is_permanent=False,
+        retry_at=dt.datetime.now(dt.UTC),
+    )  # fmt: skip
+    store.put_json(key, due.to_json())
+    assert write_shard(batch, settings, store).rejected == {"gone": 1}
+    assert not store.exists(key)
+
+
+def test_a_trailer_that_is_taken_down_while_it_is_lost_leaves_no_word(
+    settings: Settings, store: Store, put_batch: PutBatch, films: list[bytes]
+) -> None:
+    batch = put_batch([films[0], TEXT])
+    write_shard(batch, settings, MeetingStore(store, lambda: store.put_json(tombstone_key("imdb-vi0000001"), {})))
+    assert list(store.list_keys("quarantine/")) == []
 
 
 def test_a_slower_twin_takes_the_shard_that_is_there(

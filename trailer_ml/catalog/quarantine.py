@@ -1,4 +1,4 @@
-"""Writing down why a trailer is not in, by whichever stage lost it.
+"""Writing down why a trailer is not in, by the download or the shard that lost it.
 
 Does not belong here: why, and for how long (each stage knows).
 """

@@ -111,11 +111,18 @@ class _Pieces:
         self._shifts_s = [shift_s]
         self._end_s = Fraction(0)
 
-    def shift_s(self, number: int, begins_s: Fraction) -> Fraction:
-        """What is added in one piece; a new one begins where the longest stream before it ended."""
-        if number == len(self._shifts_s):
-            self._shifts_s.append(self._end_s - begins_s)
+    def shift_s(self, number: int) -> Fraction:
+        """What is added in one piece."""
         return self._shifts_s[number]
+
+    def after(self, number: int, begins_s: Fraction) -> int:
+        """The piece in which a stream begins anew that was in this one: the newest, whoever began it.
+
+        A new one begins where the longest stream before it ended.
+        """
+        if number == len(self._shifts_s) - 1:
+            self._shifts_s.append(self._end_s - begins_s)
+        return len(self._shifts_s) - 1
 
     def lengthen(self, end_s: Fraction) -> None:
         """A packet ends then."""
@@ -140,9 +147,9 @@ class _Clock:
         """Give a packet the timestamps that it gets in the new file."""
         base = packet.time_base
         if self._last is not None and (self._last - packet.dts) * base > _RESET_S:
-            self._number += 1
+            self._number = self._pieces.after(self._number, packet.dts * base)
         self._last = packet.dts
-        shift = round(self._pieces.shift_s(self._number, packet.dts * base) / base)
+        shift = round(self._pieces.shift_s(self._number) / base)
         dts = packet.dts + shift
         packet.pts = None if packet.pts is None else packet.pts + shift
         if self._dts is not None and dts <= self._dts:

@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     from trailer_ml.storage import Store
 
 logger = logging.getLogger(__name__)
-_RETRY_AFTER = dt.timedelta(days=1)
-"""Until other runs take up a batch that failed; who clears its task need not wait."""
 
+_RETRY_AFTER = dt.timedelta(days=1)
+"""Until runs over other days take up a batch that failed; who clears its task need not wait."""
 _NOT_IN_THE_BYTES = {"timeout_s", "memory_bytes", "max_pixels", "ffmpeg_path"}
 
 

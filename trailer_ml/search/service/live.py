@@ -42,7 +42,7 @@ _OUT_OF_DATE_S = 30.0
 """So long without an answer of the store, and it is no longer said that all is well."""
 _FIRST_S = 20.0
 """So long the start waits for the first index: one that is on this machine already is opened in less."""
-_PAUSE_S, _PAUSES = 5.0, 20
+_PAUSE_S, _PAUSES, _LONGEST_PAUSE_S = 5.0, 20, 300.0
 """After an index that could not be opened, before it is tried again; or so many times as long as that took."""
 
 
@@ -131,12 +131,12 @@ class Live:
 
     @property
     def unseen_s(self) -> float:
-        """Since the store last answered."""
+        """Since all was last looked at: the store did not answer, or what it holds could not be read."""
         return time.monotonic() - self._looked_at
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether the store has answered of late."""
+        """Whether all was looked at of late."""
         return self.unseen_s < _OUT_OF_DATE_S
 
     @property
@@ -214,7 +214,7 @@ class Live:
                 self._serve(Snapshot(index, catalogue, pointer.recall_at_10, published_at, taken_down))
         except Exception:
             now = time.monotonic()
-            self._failed = (pointer.version, now + max(_PAUSE_S, _PAUSES * (now - began)))
+            self._failed = (pointer.version, now + min(max(_PAUSE_S, _PAUSES * (now - began)), _LONGEST_PAUSE_S))
             raise
         self.on_open()
         logger.info("index %s is served", pointer.version)
