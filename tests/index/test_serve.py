@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from trailer_ml.errors import DataError, ModelMismatchError, NoIndexError
+from trailer_ml.errors import ChildKilledError, DataError, ModelMismatchError, NoIndexError
 from trailer_ml.index.build import build_index
 from trailer_ml.index.publish import publish_index
 from trailer_ml.index.serve import open_current_index
@@ -102,14 +102,15 @@ def test_more_candidates_than_annoy_can_count_are_all(published, settings, store
         assert sorted(index.nearest(index.vector(0), index.n, model_version="m-1")) == list(range(index.n))
 
 
+@pytest.mark.parametrize(("by", "error"), [("SIGILL", DataError), ("SIGKILL", ChildKilledError)])
 def test_an_annoy_that_dies_on_this_machine_is_an_error_and_leaves_no_copy(
-    published, settings, store, tmp_path, monkeypatch
+    by, error, published, settings, store, tmp_path, monkeypatch
 ) -> None:
-    """As one that was built for another processor does; it must not take a service with it."""
-    (tmp_path / "annoy.py").write_text("import os, signal\n\nos.kill(os.getpid(), signal.SIGILL)\n")
+    """As one that was built for another processor does; it must not take a service with it. A kill is tried again."""
+    (tmp_path / "annoy.py").write_text(f"import os, signal\n\nos.kill(os.getpid(), signal.{by})\n")
     with monkeypatch.context() as changed:
         changed.setenv("PYTHONPATH", str(tmp_path))
-        with pytest.raises(DataError, match=r"self-test on this machine.*SIGILL"):
+        with pytest.raises(error, match=by):
             open_current_index(store, settings.index.cache_folder)
     assert not list(settings.index.cache_folder.glob("i-*"))
     with open_current_index(store, settings.index.cache_folder) as index:

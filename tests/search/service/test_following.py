@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import time
+from collections.abc import Callable
 
 import httpx
 import numpy as np
@@ -120,20 +121,31 @@ def test_no_answer_fails_or_is_mixed_while_indexes_change(
         assert found == truth[body["index_version"], body["model_version"]][row]
 
 
+@pytest.fixture
+def hold_opening(monkeypatch) -> Callable[[], threading.Event]:
+    """From its call on an index is opened only once the event is set."""
+
+    def hold() -> threading.Event:
+        gate = threading.Event()
+
+        def open_late(*asked) -> ServedIndex:
+            assert gate.wait(60)
+            return open_index(*asked)
+
+        monkeypatch.setattr("trailer_ml.search.service.live.open_index", open_late)
+        return gate
+
+    return hold
+
+
 @pytest.mark.parametrize("becomes", ["damaged", "opened"])
 def test_what_is_taken_down_is_gone_while_another_index_is_opened_and_where_it_cannot_be(
-    becomes, serve, world, store, put_embedded, make_vectors, publish, monkeypatch
+    becomes, serve, world, store, put_embedded, make_vectors, publish, hold_opening
 ) -> None:
     served, gone = serve(refresh_s=0.02), [world[1].trailer_id, "imdb-vi0000502"]
     live = served.app.state.service.live
     first = live.snapshot().versions["index_version"]
-    gate = threading.Event()
-
-    def open_late(*asked) -> ServedIndex:
-        assert gate.wait(60)
-        return open_index(*asked)
-
-    monkeypatch.setattr("trailer_ml.search.service.live.open_index", open_late)
+    gate = hold_opening()
     day = DAY + dt.timedelta(days=300)
     new = [world[0].model_copy(update={"trailer_id": f"imdb-vi000050{n}", "listed_on": day}) for n in range(3)]
     put_embedded(make_vectors(3), new, day=day)
@@ -159,6 +171,28 @@ def test_what_is_taken_down_is_gone_while_another_index_is_opened_and_where_it_c
         wait_until(lambda: served.get("/api/v1/trailers").json()["index_version"] == second)
         assert {served.get(path).status_code for path in paths} == {404}
         assert not live.is_behind
+
+
+def test_an_index_that_is_gone_back_from_while_it_is_opened_is_not_served(
+    serve, world, settings, store, put_embedded, make_vectors, publish, hold_opening
+) -> None:
+    served = serve(refresh_s=0.02)
+    live, first = served.app.state.service.live, served.get("/api/v1/trailers").json()["index_version"]
+    gate = hold_opening()
+    day = DAY + dt.timedelta(days=300)
+    put_embedded(
+        make_vectors(1), [world[0].model_copy(update={"trailer_id": "imdb-vi0000600", "listed_on": day})], day=day
+    )
+    publish()
+    wait_until(lambda: live.is_behind)
+    rollback_index(settings, store)
+    wait_until(lambda: not live.is_behind)
+    opened: list[str] = []
+    live.on_open = lambda: opened.append(live.snapshot().versions["index_version"])
+    gate.set()
+    live._opening.join(60)
+    assert opened == []
+    assert served.get("/api/v1/trailers").json()["index_version"] == first
 
 
 def test_what_came_since_and_was_taken_down_at_once_is_never_an_answer(
